@@ -1,0 +1,19 @@
+//! Llama on libtorch, and the files it is read from.
+
+mod attention;
+mod chat;
+mod config;
+mod decoder;
+mod folder;
+mod mapped;
+mod rope;
+mod tokenizer;
+mod weights;
+
+pub use chat::{ChatTemplate, Message};
+pub use config::{LlamaConfig, RopeScaling};
+pub use decoder::{Llama, LoadOptions};
+pub use folder::{GenerationConfig, ModelFolder, known_models, models_home};
+pub use mapped::guard_mapped_files;
+pub use rope::Rotary;
+pub use tokenizer::{TextTokenizer, TokenStream};
