@@ -8,6 +8,7 @@ pub mod cache;
 pub mod error;
 pub mod hooks;
 pub mod model;
+pub mod pipeline;
 pub mod press;
 pub mod random;
 pub mod tensors;

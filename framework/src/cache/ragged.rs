@@ -57,7 +57,11 @@ impl Layout for Ragged {
         let (start, length) = match self.indptr.get(head..head + 2) {
             Some(bounds) => (bounds[0], bounds[1] - bounds[0]),
             None => {
-                return Err(Error::input(format!("the cache has {} KV heads, not {}", self.indptr.len() - 1, head + 1)));
+                return Err(Error::input(format!(
+                    "the cache has {} KV heads, not {}",
+                    self.indptr.len() - 1,
+                    head + 1
+                )));
             }
         };
         Ok((self.keys.f_narrow(0, start, length)?, self.values.f_narrow(0, start, length)?))

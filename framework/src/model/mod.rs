@@ -12,7 +12,7 @@ mod weights;
 
 pub use chat::{ChatTemplate, Message};
 pub use config::{LlamaConfig, RopeScaling};
-pub use decoder::{Llama, LoadOptions};
+pub use decoder::{Llama, LoadOptions, Step};
 pub use folder::{GenerationConfig, ModelFolder, known_models, models_home};
 pub use mapped::guard_mapped_files;
 pub use rope::Rotary;

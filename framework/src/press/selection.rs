@@ -104,8 +104,8 @@ impl Selection {
         }
     }
 
-    /// Checks that the selection fits a view of `[batch, kv_heads, tokens]`: one list per head, none empty,
-    /// indices in range and strictly ascending.
+    /// Checks that the selection fits a view of `[batch, kv_heads, tokens]`: one list per head, not all of a
+    /// sequence empty, indices in range and strictly ascending.
     ///
     /// # Errors
     /// [`Error::Input`] with the first violation.
@@ -121,11 +121,11 @@ impl Selection {
                 batch * kv_heads
             )));
         }
+        if rows.chunks(kv_heads.max(1) as usize).any(|heads| heads.iter().all(Vec::is_empty)) {
+            return Err(Error::input("selection keeps nothing at all"));
+        }
         for (row, kept) in rows.iter().enumerate() {
             let head = row as i64 % kv_heads;
-            if kept.is_empty() {
-                return Err(Error::input(format!("selection keeps nothing of KV head {head}")));
-            }
             if let Some(bad) = kept.iter().find(|index| !(0..tokens).contains(*index)) {
                 return Err(Error::input(format!("selection keeps index {bad} of {tokens} tokens in KV head {head}")));
             }
@@ -162,7 +162,8 @@ mod tests {
         assert!(uniform(&[-1, 3]).check(1, 1, 5).unwrap_err().to_string().contains("index -1"));
         assert!(uniform(&[3, 3]).check(1, 1, 5).unwrap_err().to_string().contains("index 3 twice"));
         assert!(uniform(&[0, 1]).check(1, 2, 5).unwrap_err().to_string().contains("1 heads where there are 2"));
-        let nothing = Selection::from_mask(&Tensor::from_slice(&[true, false]).view([1, 2, 1])).unwrap();
-        assert!(nothing.check(1, 2, 1).unwrap_err().to_string().contains("nothing of KV head 1"));
+        let masked = |mask: &[bool]| Selection::from_mask(&Tensor::from_slice(mask).view([1, 2, 1])).unwrap();
+        masked(&[true, false]).check(1, 2, 1).unwrap();
+        assert!(masked(&[false, false]).check(1, 2, 1).unwrap_err().to_string().contains("nothing at all"));
     }
 }
