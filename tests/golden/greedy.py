@@ -17,13 +17,13 @@ from transformers import DynamicCache
 
 MAX_NEW_TOKENS = 24
 PROMPTS = {  # kind -> lengths in tokens, about; a "chat-" kind goes through the chat template
-    "plain": (50, 180, 300, 950, 1900, 2850),
-    "chat-plain": (50, 120, 600, 1000, 1900, 2700),
-    "code": (60, 250, 950),
+    "plain": (1, 180, 300, 950, 1900, 2980),
+    "chat-plain": (1, 120, 600, 1000, 1900, 2700),
+    "code": (1, 250, 950),
     "chat-code": (1900,),
-    "digits": (60, 950),
+    "digits": (1, 950),
     "chat-digits": (200,),
-    "unicode": (60, 200),
+    "unicode": (1, 200),
     "chat-unicode": (950,),
     "spaces": (80,),
     "chat-spaces": (200,),
