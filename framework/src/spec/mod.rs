@@ -118,7 +118,12 @@ fn syntax(source: &Arc<Source>) -> Result<DeTable<'_>> {
     let (root, errors) = DeTable::parse_recoverable(&source.text);
     let mut mistakes = Mistakes::default();
     for error in errors {
-        mistakes.add(error.span().unwrap_or(0..0), error.message());
+        let span = error.span().unwrap_or(0..0);
+        let word = source.text.get(span.clone()).is_some_and(|text| text.starts_with(char::is_alphabetic));
+        let mistake = mistakes.add(span, error.message());
+        if word && error.message().starts_with("invalid") {
+            mistake.help("text stands in quotes");
+        }
     }
     mistakes.report(source).map_err(Error::Spec)?;
     Ok(root.into_inner())
@@ -163,7 +168,9 @@ pub(crate) fn ratios_missing(presses: &[PressSpec], mistakes: &mut Mistakes) {
     for press in presses {
         for stage in press.stages.iter().filter(|stage| stage.ratio.is_none()) {
             let mistake = mistakes.add(stage.span.clone(), format!("`{}` has no compression ratio", stage.config.name));
-            mistake.help("give it one, compression_ratio = 0.5, or give all presses some: [sweep] compression_ratio = [0.25, 0.5]");
+            mistake.help(
+                "give it one, compression_ratio = 0.5, or all of them some: [sweep] compression_ratio = [0.25, 0.5]",
+            );
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `--set key=value`: changes to a TOML text before it is read.
 
-use toml_edit::{DocumentMut, Item, Key, Table, Value, value};
+use toml_edit::{DocumentMut, InlineTable, Item, Key, Table, Value, value};
 
 use crate::error::{Error, Result};
 
@@ -63,8 +63,13 @@ fn step<'a>(item: &'a mut Item, key: &Key, last: bool, here: &str) -> Result<&'a
         return item.get_mut(index).ok_or_else(range);
     }
     let kind = item.type_name();
+    let inline = item.is_value();
     let Some(table) = item.as_table_like_mut() else {
         return Err(format!("`{here}` is a value ({kind}), it has no `{}`", key.get()));
     };
-    Ok(table.entry(key.get()).or_insert_with(|| if last { Item::None } else { Item::Table(Table::new()) }))
+    Ok(table.entry(key.get()).or_insert_with(|| match (last, inline) {
+        (true, _) => Item::None,
+        (false, true) => value(InlineTable::new()),
+        (false, false) => Item::Table(Table::new()),
+    }))
 }

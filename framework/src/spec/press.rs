@@ -99,7 +99,7 @@ pub(super) struct PressReader<'r> {
 impl PressReader<'_> {
     /// One `[[press]]`.
     pub(super) fn read(&mut self, node: &Node<'_>, mistakes: &mut Mistakes) -> Option<PressSpec> {
-        let mut table = Table::of("[[press]]", node, mistakes)?;
+        let mut table = method_table("[[press]]", node, mistakes)?;
         let label = table.text("label", mistakes);
         if let Some((label, span)) = &label {
             self.claim(label, span.clone(), mistakes);
@@ -155,7 +155,7 @@ impl PressReader<'_> {
     fn chain(&self, node: &Node<'_>, mistakes: &mut Mistakes) -> Option<Vec<StageSpec>> {
         let mut stages = Vec::new();
         for item in list("chain", node, mistakes)? {
-            let stage = Table::of("a press of the chain", item, mistakes).and_then(|mut table| {
+            let stage = method_table("a press of the chain", item, mistakes).and_then(|mut table| {
                 table.refuse("label", "only the [[press]] has a label", mistakes);
                 table.refuse("chain", "chains are not nested; write its presses into this chain", mistakes);
                 Some((self.stage(table, mistakes)?, item.span()))
@@ -241,7 +241,7 @@ impl PressReader<'_> {
             mistakes.add(name_span, missing_inner(name));
             return None;
         };
-        let mut inner = Table::of("`press`", node, mistakes)?;
+        let mut inner = method_table("`press`", node, mistakes)?;
         inner.refuse("compression_ratio", &format!("set it on `{name}`, which decides"), mistakes);
         inner.refuse("label", "only the [[press]] has a label", mistakes);
         inner.refuse("chain", "a wrapper wraps one scorer; put the wrapper into a chain instead", mistakes);
@@ -256,6 +256,16 @@ impl PressReader<'_> {
             }
         }
     }
+}
+
+/// A press is a table, even where only its name is to be said.
+fn method_table<'a>(what: &str, node: &'a Node<'a>, mistakes: &mut Mistakes) -> Option<Table<'a>> {
+    if let DeValue::String(name) = node.get_ref() {
+        let mistake = mistakes.add(node.span(), format!("{what} is a table, not text"));
+        mistake.help(format!("write {{ name = {name:?} }}"));
+        return None;
+    }
+    Table::of(what, node, mistakes)
 }
 
 fn value(node: &Node<'_>) -> Option<Value> {

@@ -89,7 +89,7 @@ pub(super) fn budget(node: &Node<'_>, mistakes: &mut Mistakes) -> Option<Budget>
 
 fn outside(span: Range<usize>, ratio: f64, message: String, mistakes: &mut Mistakes) {
     let mistake = mistakes.add(span, message);
-    if ratio > 1.0 && ratio < 100.0 {
+    if (2.0..100.0).contains(&ratio) {
         mistake.help(format!("{ratio} per cent is {}", ratio / 100.0));
     }
 }

@@ -144,9 +144,10 @@ impl fmt::Display for Report {
     }
 }
 
-/// `span` moved onto character boundaries of `text`.
+/// `span` moved onto character boundaries of `text` and, where it lies beyond the last line, to that line's end.
 fn within(text: &str, span: &Range<usize>) -> Range<usize> {
-    let floor = |index: usize| (0..=index.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+    let end = text.trim_end_matches(['\n', '\r']).len();
+    let floor = |index: usize| (0..=index.min(end)).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
     let start = floor(span.start);
     start..floor(span.end).max(start)
 }

@@ -166,7 +166,9 @@ pub(super) fn list<'a>(key: &str, node: &'a Node<'a>, mistakes: &mut Mistakes) -
         }
         DeValue::Array(items) => Some(items),
         other => {
-            mistakes.add(node.span(), format!("`{key}` is a list, not {}", kind(other)));
+            mistakes
+                .add(node.span(), format!("`{key}` is a list, not {}", kind(other)))
+                .help("a list stands in square brackets");
             None
         }
     }
@@ -191,7 +193,7 @@ pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "text",
         DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number",
+        DeValue::Float(_) => "a floating-point number",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",

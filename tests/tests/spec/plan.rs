@@ -103,6 +103,10 @@ fn overrides_change_values_and_add_sections() {
     assert_eq!(spec.run.output.to_str(), Some("runs/é x"));
     assert!(plan.sessions[2].identity.ends_with("seed=9)"));
 
+    let inline =
+        apply_overrides(EVERYTHING, &["press.1.press.window_size=9".into(), "press.1.press.a.b=1".into()]).unwrap();
+    assert!(inline.contains("seed = 3 , window_size = 9, a = { b = 1 } }"), "{inline}");
+
     let added = apply_overrides("[model]\npath = 'm'\n", &["task.name=needle".into(), "run.output=x".into()]).unwrap();
     assert_eq!(parse(&added).run.output.to_str(), Some("x"));
 }
@@ -145,4 +149,53 @@ fn a_pipeline_takes_ratios_from_outside() {
     assert_eq!(names(&sessions(&presses, &[0.5], 2).unwrap()), [("norm", 0.5), ("own", 0.1)]);
     let error = sessions(&presses, &[], 2).err().unwrap().to_string();
     assert!(error.contains("`norm` has no compression ratio") && error.contains("p.toml:1:1"), "{error}");
+}
+
+#[test]
+fn an_experiment_with_the_built_in_presses_is_read() {
+    let text = r#"
+        [model]
+        path   = "smollm2-135m-instruct"
+        device = "cpu"
+        dtype  = "auto"
+
+        [task]
+        name = "needle"
+        context_tokens = 2048
+        samples = 50
+        question = "hidden"
+
+        [[press]]
+        name = "snapkv"
+        window_size = 64
+        compression_ratio = { from = 0.2, to = 0.8, shape = "linear" }
+
+        [[press]]
+        label = "ada-ea"
+        name = "adakv"
+        press = { name = "expected_attention", epsilon = 0.01 }
+        compression_ratio = 0.5
+
+        [[press]]
+        label = "snap-then-norm"
+        chain = [ { name = "snapkv", compression_ratio = 0.5 }, { name = "knorm" } ]
+
+        [sweep]
+        compression_ratio = [0.25, 0.5, 0.75]
+
+        [run]
+        output = "runs/first-look"
+    "#;
+    let spec = Spec::parse(text, "first-look.toml", &pressroom_presses::registry().unwrap()).unwrap();
+    assert!(spec.warnings.is_empty());
+    let plan = Plan::resolve(&spec, &config(30)).unwrap();
+    let expected = [
+        ("none", 0.0),
+        ("snapkv", 0.5),
+        ("ada-ea", 0.5),
+        ("snap-then-norm", 0.625),
+        ("snap-then-norm", 0.75),
+        ("snap-then-norm", 0.875),
+    ];
+    assert_eq!(names(&plan.sessions), expected);
 }

@@ -106,8 +106,9 @@ pub fn config(layers: usize) -> pressroom::model::LlamaConfig {
         r#"{{"model_type": "llama", "vocab_size": 32, "hidden_size": 16, "intermediate_size": 32,
             "num_hidden_layers": {layers}, "num_attention_heads": 2}}"#
     );
-    std::fs::write(folder.path().join("config.json"), json).unwrap();
-    pressroom::model::LlamaConfig::read(folder.path()).unwrap()
+    let path = folder.path().join("config.json");
+    std::fs::write(&path, json).unwrap();
+    pressroom::model::LlamaConfig::read(&path).unwrap()
 }
 
 /// An experiment that uses everything a file can say.
