@@ -1,1 +1,4 @@
-//! .
+//! The framework of Pressroom.
+
+pub mod error;
+pub mod model;

@@ -1,0 +1,3 @@
+//! The model: where its files come from.
+
+pub mod import;
