@@ -1,3 +1,4 @@
 //! The model: where its files come from.
 
+pub mod hub;
 pub mod import;
