@@ -54,7 +54,9 @@ impl AttentionHook for Recorder {
 fn params(table: &serde_json::Map<String, serde_json::Value>) -> Params {
     let value = |value: &serde_json::Value| match value {
         serde_json::Value::Bool(flag) => Value::Flag(*flag),
-        serde_json::Value::Number(number) => number.as_i64().map_or(Value::Number(number.as_f64().unwrap()), Value::Integer),
+        serde_json::Value::Number(number) => {
+            number.as_i64().map_or(Value::Number(number.as_f64().unwrap()), Value::Integer)
+        }
         other => panic!("{other} is no parameter"),
     };
     table.iter().filter(|(name, _)| *name != "press").map(|(name, given)| (name.clone(), value(given))).collect()
