@@ -5,6 +5,7 @@ mod chat;
 mod config;
 mod decoder;
 mod folder;
+pub mod import;
 mod mapped;
 mod rope;
 mod tokenizer;
