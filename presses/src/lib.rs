@@ -1,1 +1,47 @@
-//! .
+//! Pressroom's presses: one press, one file. [`registry`] is the list.
+#![forbid(unsafe_code)]
+
+mod adakv;
+mod expected_attention;
+mod knorm;
+mod random;
+mod snapkv;
+mod streaming_llm;
+
+pub use adakv::{AdaKv, AdaKvParams};
+pub use expected_attention::ExpectedAttention;
+pub use knorm::Knorm;
+pub use random::Random;
+pub use snapkv::SnapKv;
+pub use streaming_llm::StreamingLlm;
+
+use pressroom::Error;
+use pressroom::press::{Entry, Registry};
+use pressroom::view::LayerView;
+
+/// All built-in presses, by the names that TOML and the command line use.
+///
+/// # Errors
+/// Two presses have one name.
+pub fn registry() -> pressroom::Result<Registry> {
+    let mut registry = Registry::default();
+    registry.add(Entry::scorer(Random::info(), Random::from_params))?;
+    registry.add(Entry::scorer(Knorm::info(), Knorm::from_params))?;
+    registry.add(Entry::scorer(SnapKv::info(), SnapKv::from_params))?;
+    registry.add(Entry::scorer(ExpectedAttention::info(), ExpectedAttention::from_params))?;
+    registry.add(Entry::scorer(StreamingLlm::info(), StreamingLlm::from_params))?;
+    registry.add(Entry::wrapper(AdaKvParams::info(), AdaKv::new))?;
+    Ok(registry)
+}
+
+/// Refuses a context in which nothing would be left to choose from.
+fn too_short(param: &str, reserved: usize, view: &LayerView<'_>) -> pressroom::Result<()> {
+    let tokens = view.context_tokens();
+    if tokens > reserved as i64 {
+        return Ok(());
+    }
+    Err(Error::input(format!(
+        "the context has {tokens} tokens and {param} = {reserved} of them are always kept; \
+         use a longer context or a smaller {param}"
+    )))
+}

@@ -12,7 +12,13 @@ use super::{AttentionState, Mask};
 /// * `scale`: factor of the logits
 ///
 /// The softmax runs in float32. Logits and outputs of a half-precision cache are rounded to its dtype once.
-pub fn attend(query: &Tensor, keys: &Tensor, values: &Tensor, mask: Mask, scale: f64) -> Result<AttentionState, TchError> {
+pub fn attend(
+    query: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    mask: Mask,
+    scale: f64,
+) -> Result<AttentionState, TchError> {
     let (heads, queries, head_dim) = query.size3()?;
     let (kv_heads, tokens, _) = keys.size3()?;
     if tokens == 0 || queries == 0 {
@@ -31,10 +37,7 @@ pub fn attend(query: &Tensor, keys: &Tensor, values: &Tensor, mask: Mask, scale:
     let lse = logits.f_logsumexp([-1], true)?;
     let weights = logits.f_sub(&lse)?.f_exp()?.f_to_kind(values.kind())?;
     let output = weights.f_bmm(values)?.f_to_kind(Kind::Float)?;
-    Ok(AttentionState {
-        output: output.f_view([heads, queries, head_dim])?,
-        lse: lse.f_view([heads, queries])?,
-    })
+    Ok(AttentionState { output: output.f_view([heads, queries, head_dim])?, lse: lse.f_view([heads, queries])? })
 }
 
 /// Attention of `query` over a number of keys that differs by KV head. No mask: every key is visible.
@@ -42,7 +45,13 @@ pub fn attend(query: &Tensor, keys: &Tensor, values: &Tensor, mask: Mask, scale:
 /// * `query`: `[heads, queries, head_dim]`
 /// * `keys`, `values`: `[Σ lengths, head_dim]`, head after head
 /// * `indptr`: `kv_heads + 1` offsets; KV head `h` owns rows `indptr[h]..indptr[h + 1]`
-pub fn attend_ragged(query: &Tensor, keys: &Tensor, values: &Tensor, indptr: &[i64], scale: f64) -> Result<AttentionState, TchError> {
+pub fn attend_ragged(
+    query: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    indptr: &[i64],
+    scale: f64,
+) -> Result<AttentionState, TchError> {
     let kv_heads = indptr.len() as i64 - 1;
     let group = query.size3()?.0 / kv_heads;
     let mut outputs = Vec::with_capacity(indptr.len() - 1);
@@ -50,12 +59,10 @@ pub fn attend_ragged(query: &Tensor, keys: &Tensor, values: &Tensor, indptr: &[i
     for (head, bounds) in indptr.windows(2).enumerate() {
         let length = bounds[1] - bounds[0];
         let rows = |data: &Tensor| data.f_narrow(0, bounds[0], length)?.f_unsqueeze(0);
-        let state = attend(&query.f_narrow(0, head as i64 * group, group)?, &rows(keys)?, &rows(values)?, Mask::None, scale)?;
+        let state =
+            attend(&query.f_narrow(0, head as i64 * group, group)?, &rows(keys)?, &rows(values)?, Mask::None, scale)?;
         outputs.push(state.output);
         lses.push(state.lse);
     }
-    Ok(AttentionState {
-        output: Tensor::f_cat(&outputs, 0)?,
-        lse: Tensor::f_cat(&lses, 0)?,
-    })
+    Ok(AttentionState { output: Tensor::f_cat(&outputs, 0)?, lse: Tensor::f_cat(&lses, 0)? })
 }

@@ -1,0 +1,54 @@
+//! Dense layout: the same number of KV pairs in every head.
+
+use tch::Tensor;
+
+use super::{Layout, tensor_bytes};
+use crate::error::{During, Result};
+use pressroom_kernels::attention::{self, AttentionState, Mask};
+
+/// Keys and values, each `[kv_heads, tokens, head_dim]`.
+#[derive(Debug)]
+pub(super) struct Dense {
+    keys: Tensor,
+    values: Tensor,
+}
+
+impl Dense {
+    pub(super) const NAME: &str = "dense";
+
+    pub(super) fn new(keys: Tensor, values: Tensor) -> Result<Self> {
+        Ok(Self { keys: keys.f_contiguous()?, values: values.f_contiguous()? })
+    }
+}
+
+impl Layout for Dense {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn lengths(&self) -> Vec<i64> {
+        let size = self.keys.size();
+        vec![size[1]; size[0] as usize]
+    }
+
+    fn attend(&self, query: &Tensor, scale: f64) -> Result<AttentionState> {
+        attention::attend(query, &self.keys, &self.values, Mask::None, scale)
+            .during("attention over a dense cache", &[query, &self.keys])
+    }
+
+    fn share(&self) -> Box<dyn Layout> {
+        Box::new(Self { keys: self.keys.shallow_clone(), values: self.values.shallow_clone() })
+    }
+
+    fn head(&self, head: usize) -> Result<(Tensor, Tensor)> {
+        Ok((self.keys.f_select(0, head as i64)?, self.values.f_select(0, head as i64)?))
+    }
+
+    fn bytes(&self) -> usize {
+        tensor_bytes(&self.keys) + tensor_bytes(&self.values)
+    }
+
+    fn tensors(&self) -> Result<Vec<(&'static str, Tensor)>> {
+        Ok(vec![("keys", self.keys.shallow_clone()), ("values", self.values.shallow_clone())])
+    }
+}

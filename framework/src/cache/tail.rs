@@ -1,0 +1,102 @@
+//! The appended part of a layer's cache: dense, with room to grow.
+
+use tch::{Kind, Tensor};
+
+use super::tensor_bytes;
+use crate::error::{During, Error, Result};
+use crate::view::Geometry;
+use pressroom_kernels::attention::{self, AttentionState, Mask};
+
+/// Tokens of room that a tail starts with.
+const FIRST_CAPACITY: i64 = 64;
+
+/// Keys and values of appended tokens, `[kv_heads, capacity, head_dim]`, of which `length` are in use.
+///
+/// Capacity doubles when it runs out, so appending copies no token more than once on average, and never
+/// touches the prefix.
+#[derive(Debug)]
+pub(super) struct Tail {
+    keys: Tensor,
+    values: Tensor,
+    length: i64,
+}
+
+impl Tail {
+    pub(super) fn empty(geometry: Geometry, kind: Kind, device: tch::Device) -> Result<Self> {
+        let none = || Tensor::f_empty([geometry.kv_heads, 0, geometry.head_dim], (kind, device));
+        Ok(Self { keys: none()?, values: none()?, length: 0 })
+    }
+
+    /// An empty tail for keys and values like those of `layer`, `[kv_heads, _, head_dim]`.
+    pub(super) fn like(keys: &Tensor) -> Result<Self> {
+        let (kv_heads, _, head_dim) = keys.size3()?;
+        let none = || Tensor::f_empty([kv_heads, 0, head_dim], (keys.kind(), keys.device()));
+        Ok(Self { keys: none()?, values: none()?, length: 0 })
+    }
+
+    pub(super) fn length(&self) -> i64 {
+        self.length
+    }
+
+    /// Keys and values in use, each `[kv_heads, length, head_dim]`.
+    pub(super) fn used(&self) -> Result<(Tensor, Tensor)> {
+        Ok((self.keys.f_narrow(1, 0, self.length)?, self.values.f_narrow(1, 0, self.length)?))
+    }
+
+    /// Appends `keys` and `values`, each `[kv_heads, n, head_dim]`.
+    pub(super) fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<()> {
+        let added = keys.size3()?.1;
+        if added == 0 {
+            return Ok(());
+        }
+        self.reserve(self.length + added)?;
+        for (store, new) in [(&self.keys, keys), (&self.values, values)] {
+            let mut room = store.f_narrow(1, self.length, added)?;
+            room.f_copy_(new).during("appending to a cache", &[store, new])?;
+        }
+        self.length += added;
+        Ok(())
+    }
+
+    fn reserve(&mut self, needed: i64) -> Result<()> {
+        let capacity = self.keys.size3()?.1;
+        if needed <= capacity {
+            return Ok(());
+        }
+        let capacity = needed.max(2 * capacity).max(FIRST_CAPACITY);
+        for store in [&mut self.keys, &mut self.values] {
+            let (kv_heads, _, head_dim) = store.size3()?;
+            let larger = Tensor::f_empty([kv_heads, capacity, head_dim], (store.kind(), store.device()))?;
+            larger.f_narrow(1, 0, self.length)?.f_copy_(&store.f_narrow(1, 0, self.length)?)?;
+            *store = larger;
+        }
+        Ok(())
+    }
+
+    /// Causal attention of `query`, `[heads, queries, head_dim]`, whose keys are the last ones appended.
+    pub(super) fn attend(&self, query: &Tensor, scale: f64) -> Result<AttentionState> {
+        let (keys, values) = self.used()?;
+        attention::attend(query, &keys, &values, Mask::Causal, scale)
+            .during("attention over appended tokens", &[query, &keys])
+    }
+
+    /// Forgets the last `tokens`.
+    pub(super) fn forget(&mut self, tokens: i64) -> Result<()> {
+        if !(0..=self.length).contains(&tokens) {
+            return Err(Error::input(format!("cannot forget {tokens} of {} appended tokens", self.length)));
+        }
+        self.length -= tokens;
+        Ok(())
+    }
+
+    pub(super) fn fork(&self) -> Result<Self> {
+        let mut copy = Self::like(&self.keys)?;
+        let (keys, values) = self.used()?;
+        copy.append(&keys, &values)?;
+        Ok(copy)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        tensor_bytes(&self.keys) + tensor_bytes(&self.values)
+    }
+}

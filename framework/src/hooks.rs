@@ -1,0 +1,40 @@
+//! Subscribers of the model's layers.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::error::{Error, Result};
+use crate::press::Needs;
+use crate::view::LayerView;
+
+/// Something that looks at each layer after its attention: a press session, a statistics collector.
+///
+/// Any number of hooks share one forward pass. What they are shown is full: nothing that one does
+/// changes what another sees.
+pub trait AttentionHook {
+    /// What it reads of `layer`; `None` where it is not interested in the layer.
+    fn needs(&self, layer: usize) -> Option<Needs>;
+
+    /// Called once per layer it is interested in, in the order of layers.
+    ///
+    /// # Errors
+    /// An error ends this hook's subscription; the pass and the other hooks go on.
+    fn on_layer(&mut self, view: &LayerView<'_>) -> Result<()>;
+}
+
+/// Calls a hook; a panic inside it becomes an error.
+pub(crate) fn call(hook: &mut dyn AttentionHook, view: &LayerView<'_>) -> Result<()> {
+    // A hook that panicked is not called again, so whatever state it broke stays its own.
+    catch_unwind(AssertUnwindSafe(|| hook.on_layer(view))).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("unknown panic");
+        let shapes = format!("keys {:?}", view.keys().size());
+        Err(Error::input(format!(
+            "layer {}: panicked on {shapes}: {}",
+            view.layer(),
+            text.lines().next().unwrap_or_default()
+        )))
+    })
+}

@@ -1,0 +1,116 @@
+//! The attention block of a decoder layer: projections, and attention of a whole context at once.
+
+use tch::{Kind, Tensor};
+
+use super::rope::Rotary;
+use super::weights::Weights;
+use crate::error::{During, Result};
+use crate::view::Geometry;
+use pressroom_kernels::attention::default_scale;
+
+/// A linear map with an optional bias.
+#[derive(Debug)]
+pub(super) struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// The maps called `names` stacked into one, so that one product computes them all.
+    pub(super) fn load(weights: &mut Weights, names: &[String], bias: bool) -> Result<Self> {
+        let stacked = |weights: &mut Weights, part: &str| -> Result<Tensor> {
+            let mut parts =
+                names.iter().map(|name| weights.take(&format!("{name}.{part}"))).collect::<Result<Vec<_>>>()?;
+            match parts.len() {
+                1 => Ok(parts.remove(0)),
+                _ => Ok(Tensor::f_cat(&parts, 0)?),
+            }
+        };
+        let weight = stacked(weights, "weight")?;
+        let bias = if bias { Some(stacked(weights, "bias")?) } else { None };
+        Ok(Self { weight, bias })
+    }
+
+    pub(super) fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        input.f_linear(&self.weight, self.bias.as_ref()).during("a linear layer", &[input, &self.weight])
+    }
+}
+
+/// Queries, keys and values of some tokens: `[tokens, heads, head_dim]`, before rotary embedding.
+pub(super) struct Projected {
+    pub(super) queries: Tensor,
+    pub(super) keys: Tensor,
+    pub(super) values: Tensor,
+}
+
+/// Projections of one layer's attention.
+#[derive(Debug)]
+pub(super) struct Attention {
+    input: Linear,
+    output: Linear,
+    geometry: Geometry,
+}
+
+impl Attention {
+    pub(super) fn load(weights: &mut Weights, layer: usize, geometry: Geometry, bias: bool) -> Result<Self> {
+        let name = |part: &str| format!("model.layers.{layer}.self_attn.{part}_proj");
+        Ok(Self {
+            input: Linear::load(weights, &[name("q"), name("k"), name("v")], bias)?,
+            output: Linear::load(weights, &[name("o")], bias)?,
+            geometry,
+        })
+    }
+
+    /// Projects `hidden`, `[tokens, hidden]`.
+    pub(super) fn project(&self, hidden: &Tensor) -> Result<Projected> {
+        let Geometry { heads, kv_heads, head_dim, .. } = self.geometry;
+        let projected = self.input.forward(hidden)?.f_view([-1, heads + 2 * kv_heads, head_dim])?;
+        let mut parts = projected.f_split_with_sizes([heads, kv_heads, kv_heads], 1)?.into_iter();
+        let mut next = || parts.next().ok_or_else(|| crate::Error::input("a split gave too few parts"));
+        Ok(Projected { queries: next()?, keys: next()?, values: next()? })
+    }
+
+    /// Projects attention outputs, `[tokens, heads * head_dim]`, back to the residual stream.
+    pub(super) fn finish(&self, attended: &Tensor) -> Result<Tensor> {
+        self.output.forward(attended)
+    }
+}
+
+/// Causal attention of a whole context over itself: `queries` `[heads, tokens, head_dim]`, `keys` and `values`
+/// `[kv_heads, tokens, head_dim]`, all after rotary embedding. Gives `[tokens, heads * head_dim]`.
+pub(super) fn attend_context(queries: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Tensor> {
+    let (heads, tokens, head_dim) = queries.size3()?;
+    let batched = |data: &Tensor| data.f_unsqueeze(0);
+    let grouped = heads != keys.size3()?.0;
+    Tensor::f_scaled_dot_product_attention::<&Tensor>(
+        &batched(queries)?,
+        &batched(keys)?,
+        &batched(values)?,
+        None,
+        0.0,
+        true,
+        None,
+        grouped,
+    )
+    .and_then(|out| out.f_squeeze_dim(0)?.f_transpose(0, 1)?.f_reshape([tokens, heads * head_dim]))
+    .during("attention over the context", &[queries, keys])
+}
+
+/// Attention weights of the last `count` queries over all keys, float32 `[heads, count, tokens]`.
+pub(super) fn attention_weights(queries: &Tensor, keys: &Tensor, count: i64) -> Result<Tensor> {
+    let (heads, tokens, head_dim) = queries.size3()?;
+    let kv_heads = keys.size3()?.0;
+    let last = queries.f_narrow(1, tokens - count, count)?;
+    let grouped = last.f_reshape([kv_heads, heads / kv_heads * count, head_dim])?;
+    let hidden = Tensor::f_ones([count, tokens], (Kind::Bool, keys.device()))?.f_triu(tokens - count + 1)?;
+    grouped
+        .f_bmm(&keys.f_transpose(1, 2)?)
+        .and_then(|logits| logits.f_mul_scalar(default_scale(head_dim))?.f_view([heads, count, tokens]))
+        .and_then(|logits| logits.f_masked_fill(&hidden, f64::NEG_INFINITY)?.f_softmax(-1, Kind::Float))
+        .during("attention weights", &[queries, keys])
+}
+
+/// Rotates `data`, `[tokens, heads, head_dim]`, with tables `[tokens, head_dim]`.
+pub(super) fn rotate_tokens(data: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Result<Tensor> {
+    Rotary::rotate(data, &cos.f_unsqueeze(1)?, &sin.f_unsqueeze(1)?)
+}

@@ -1,0 +1,325 @@
+//! The decoder: prefill of a context for any number of subscribers, and steps over caches.
+
+use indicatif::ProgressBar;
+use tch::{Device, Kind, Tensor};
+
+use super::attention::{Attention, Linear, Projected, attend_context, attention_weights, rotate_tokens};
+use super::config::LlamaConfig;
+use super::folder::ModelFolder;
+use super::rope::Rotary;
+use super::weights::Weights;
+use crate::cache::KvCache;
+use crate::error::{During, Error, Result};
+use crate::hooks::{self, AttentionHook};
+use crate::press::{Needs, Span};
+use crate::view::{Geometry, LayerView, Materialised, union_of};
+use pressroom_kernels::attention::default_scale;
+
+/// Tokens per slice of the token-wise parts of a prefill: bounds the width of the MLP's activations.
+const SLICE: i64 = 2048;
+
+/// Where and how weights are loaded.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Device of weights and caches.
+    pub device: Device,
+    /// Dtype of weights, activations and caches.
+    pub kind: Kind,
+    /// Counts loaded bytes.
+    pub progress: ProgressBar,
+}
+
+/// A Llama with its weights. It keeps nothing of the texts it has seen.
+#[derive(Debug)]
+pub struct Llama {
+    config: LlamaConfig,
+    geometry: Geometry,
+    embedding: Tensor,
+    layers: Vec<Layer>,
+    norm: Tensor,
+    output: Tensor,
+    rotary: Rotary,
+    kind: Kind,
+    device: Device,
+}
+
+#[derive(Debug)]
+struct Layer {
+    input_norm: Tensor,
+    attention: Attention,
+    output_norm: Tensor,
+    gate_up: Linear,
+    down: Linear,
+}
+
+/// New tokens of one sequence, and the cache that they extend.
+pub struct Step<'a> {
+    /// At least one token id.
+    pub tokens: &'a [i64],
+    /// The sequence so far.
+    pub cache: &'a mut KvCache,
+}
+
+impl Llama {
+    /// Loads a model folder.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the folder's configuration or weights.
+    pub fn load(folder: &ModelFolder, options: &LoadOptions) -> Result<Self> {
+        let config = folder.config().clone();
+        let (device, kind) = (options.device, options.kind);
+        let mut weights = Weights::load(folder.path(), &config, device, kind, &options.progress)?;
+        let geometry = config.geometry();
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| Layer::load(&mut weights, index, &config))
+            .collect::<Result<_>>()?;
+        let embedding = weights.take("model.embed_tokens.weight")?;
+        let output =
+            if config.tie_word_embeddings { embedding.shallow_clone() } else { weights.take("lm_head.weight")? };
+        let norm = weights.take("model.norm.weight")?;
+        let rotary = Rotary::new(&config, device)?;
+        Ok(Self { config, geometry, embedding, layers, norm, output, rotary, kind, device })
+    }
+
+    /// Shape and variants.
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    /// Attention geometry.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Dtype of weights, activations and caches.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Device of weights and caches.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// An empty cache for one sequence.
+    ///
+    /// # Errors
+    /// libtorch cannot allocate.
+    pub fn empty_cache(&self) -> Result<KvCache> {
+        KvCache::empty(self.geometry, self.kind, self.device)
+    }
+
+    /// Runs a context through the model once, for all `hooks`: after each layer's attention every hook sees the
+    /// layer's full keys and values, which are then dropped. `seed` is what random presses derive theirs from.
+    ///
+    /// Gives for each hook whether it went through; a failed hook does not disturb the others.
+    ///
+    /// # Errors
+    /// The context is empty, holds an unknown token id, or an operation of the model itself fails.
+    pub fn prefill(&self, tokens: &[i64], seed: u64, hooks: &mut [&mut dyn AttentionHook]) -> Result<Vec<Result<()>>> {
+        let _guard = tch::no_grad_guard();
+        let mut outcomes: Vec<Result<()>> = hooks.iter().map(|_| Ok(())).collect();
+        let mut stream = self.embed(tokens)?;
+        let positions = Tensor::f_arange(tokens.len() as i64, (Kind::Int64, self.device))?;
+        let tables = self.rotary.tables(&positions, self.kind)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let wanted: Vec<Option<Needs>> = hooks
+                .iter()
+                .zip(&outcomes)
+                .map(|(hook, outcome)| if outcome.is_ok() { hook.needs(index) } else { None })
+                .collect();
+            let needs = union_of(wanted.iter().flatten().copied());
+            // Nothing reads the residual stream after the last layer of a prefill.
+            let last = index + 1 == self.layers.len();
+            let (next, view) = self.prefill_layer(index, layer, &stream, &tables, needs, last)?;
+            let view = view.with_seed(seed);
+            for ((hook, outcome), wanted) in hooks.iter_mut().zip(&mut outcomes).zip(&wanted) {
+                if wanted.is_some() {
+                    *outcome = hooks::call(*hook, &view);
+                }
+            }
+            stream = next;
+        }
+        Ok(outcomes)
+    }
+
+    /// One layer over a whole context, `stream` being `[tokens, hidden]`.
+    fn prefill_layer(
+        &self,
+        index: usize,
+        layer: &Layer,
+        stream: &Tensor,
+        tables: &(Tensor, Tensor),
+        needs: Needs,
+        last: bool,
+    ) -> Result<(Tensor, LayerView<'_>)> {
+        let tokens = stream.size2()?.0;
+        let spare_queries = last && needs.queries == Span::None && needs.attention == Span::None;
+        let (mut raw, mut queries, mut keys, mut values, mut hidden) = (vec![], vec![], vec![], vec![], vec![]);
+        for start in (0..tokens).step_by(SLICE as usize) {
+            let length = SLICE.min(tokens - start);
+            let normed = self.rms_norm(&stream.f_narrow(0, start, length)?, &layer.input_norm)?;
+            let projected = layer.attention.project(&normed)?;
+            let tables = (tables.0.f_narrow(0, start, length)?, tables.1.f_narrow(0, start, length)?);
+            keys.push(rotate_tokens(&projected.keys, &tables)?);
+            values.push(projected.values);
+            if !spare_queries {
+                queries.push(rotate_tokens(&projected.queries, &tables)?);
+            }
+            if needs.queries != Span::None {
+                raw.push(projected.queries);
+            }
+            if needs.hidden_states {
+                hidden.push(normed);
+            }
+        }
+        // `[tokens, heads, head_dim]` slices to `[heads, tokens, head_dim]` in an allocation of its own.
+        let by_head = |slices: Vec<Tensor>| -> Result<Tensor> {
+            Ok(Tensor::f_cat(&slices, 0)?.f_transpose(0, 1)?.f_contiguous()?)
+        };
+        let (keys, values) = (by_head(keys)?, by_head(values)?);
+        let mut parts = Materialised::default();
+        if needs.hidden_states {
+            parts.hidden_states = Some(Tensor::f_cat(&hidden, 0)?.f_unsqueeze(0)?);
+        }
+        if needs.queries != Span::None {
+            let count = needs.queries.of(tokens);
+            let last = Tensor::f_cat(&raw, 0)?.f_narrow(0, tokens - count, count)?;
+            parts.queries = Some(last.f_transpose(0, 1)?.f_contiguous()?.f_unsqueeze(0)?);
+        }
+        let mut next = stream.shallow_clone();
+        if !spare_queries {
+            let queries = by_head(queries)?;
+            if needs.attention != Span::None {
+                let weights = attention_weights(&queries, &keys, needs.attention.of(tokens))?;
+                parts.attention = Some(weights.f_unsqueeze(0)?);
+            }
+            if !last {
+                let attended = attend_context(&queries, &keys, &values)?;
+                next = self.finish_layer(layer, stream, &attended)?;
+            }
+        }
+        let (keys, values) = (keys.f_unsqueeze(0)?, values.f_unsqueeze(0)?);
+        let view = LayerView::new(index, self.geometry, keys, values, parts, &self.rotary)?;
+        Ok((next, view))
+    }
+
+    /// Runs new tokens of a batch of sequences through the model, appending to their caches. Sequences are
+    /// packed one after another, never padded, so their lengths do not matter to each other.
+    ///
+    /// Gives the normalised hidden states, `[Σ tokens, hidden]`, for [`Self::logits`].
+    ///
+    /// # Errors
+    /// A sequence has no new token or an unknown one; a cache belongs to another model; an operation fails.
+    /// The caches of the batch must then be rolled back or dropped.
+    pub fn forward(&self, batch: &mut [Step<'_>]) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let tokens: Vec<i64> = batch.iter().flat_map(|step| step.tokens).copied().collect();
+        if batch.iter().any(|step| step.tokens.is_empty()) {
+            return Err(Error::input("a sequence without new tokens cannot be run"));
+        }
+        let mut stream = self.embed(&tokens)?;
+        let tables = self.step_tables(batch)?;
+        let scale = default_scale(self.geometry.head_dim);
+        for (index, layer) in self.layers.iter().enumerate() {
+            let Projected { queries, keys, values } =
+                layer.attention.project(&self.rms_norm(&stream, &layer.input_norm)?)?;
+            let queries = rotate_tokens(&queries, &tables)?.f_transpose(0, 1)?;
+            let keys = rotate_tokens(&keys, &tables)?.f_transpose(0, 1)?;
+            let values = values.f_transpose(0, 1)?;
+            let mut attended = Vec::with_capacity(batch.len());
+            let mut start = 0;
+            for step in batch.iter_mut() {
+                let length = step.tokens.len() as i64;
+                let own = |data: &Tensor| data.f_narrow(1, start, length);
+                let cache = step.cache.layer_mut(index)?;
+                cache.append(&own(&keys)?, &own(&values)?)?;
+                attended.push(cache.attend(&own(&queries)?, scale)?);
+                start += length;
+            }
+            let attended = Tensor::f_cat(&attended, 1)?.f_to_kind(self.kind)?;
+            let attended =
+                attended.f_transpose(0, 1)?.f_reshape([start, self.geometry.heads * self.geometry.head_dim])?;
+            stream = self.finish_layer(layer, &stream, &attended)?;
+        }
+        for step in batch {
+            step.cache.advance(step.tokens.len() as i64);
+        }
+        self.rms_norm(&stream, &self.norm)
+    }
+
+    /// Logits of hidden states, `[n, hidden]` to float32 `[n, vocab]`.
+    ///
+    /// # Errors
+    /// The shapes do not fit.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let logits =
+            hidden.f_linear::<&Tensor>(&self.output, None).during("the output layer", &[hidden, &self.output])?;
+        Ok(logits.f_to_kind(Kind::Float)?)
+    }
+
+    /// Rotary tables of all new tokens of a batch, one sequence after another. Each sequence's are its own:
+    /// with `dynamic` scaling they depend on its length.
+    fn step_tables(&self, batch: &[Step<'_>]) -> Result<(Tensor, Tensor)> {
+        let (mut cosines, mut sines) = (Vec::new(), Vec::new());
+        for step in batch {
+            let start = step.cache.position();
+            let end = start + step.tokens.len() as i64;
+            let positions = Tensor::f_arange_start(start, end, (Kind::Int64, self.device))?;
+            let (cos, sin) = self.rotary.tables(&positions, self.kind)?;
+            cosines.push(cos);
+            sines.push(sin);
+        }
+        Ok((Tensor::f_cat(&cosines, 0)?, Tensor::f_cat(&sines, 0)?))
+    }
+
+    fn embed(&self, tokens: &[i64]) -> Result<Tensor> {
+        if tokens.is_empty() {
+            return Err(Error::input("the context is empty: there is nothing to run the model on"));
+        }
+        if let Some(unknown) = tokens.iter().find(|id| !(0..self.config.vocab_size).contains(*id)) {
+            return Err(Error::input(format!(
+                "token id {unknown} is outside the model's vocabulary of {}: the tokenizer is another model's",
+                self.config.vocab_size
+            )));
+        }
+        let ids = Tensor::f_from_slice(tokens)?.f_to_device(self.device)?;
+        self.embedding.f_index_select(0, &ids).during("embedding", &[&self.embedding, &ids])
+    }
+
+    /// Output projection, residual and MLP, in slices of tokens.
+    fn finish_layer(&self, layer: &Layer, stream: &Tensor, attended: &Tensor) -> Result<Tensor> {
+        let tokens = stream.size2()?.0;
+        let mut slices = Vec::new();
+        for start in (0..tokens).step_by(SLICE as usize) {
+            let length = SLICE.min(tokens - start);
+            let own = |data: &Tensor| data.f_narrow(0, start, length);
+            let residual = own(stream)?.f_add(&layer.attention.finish(&own(attended)?)?)?;
+            let gate_up = layer.gate_up.forward(&self.rms_norm(&residual, &layer.output_norm)?)?;
+            let width = self.config.intermediate_size;
+            let gated = gate_up.f_narrow(1, 0, width)?.f_silu()?.f_mul(&gate_up.f_narrow(1, width, width)?)?;
+            slices.push(residual.f_add(&layer.down.forward(&gated)?)?);
+        }
+        Ok(Tensor::f_cat(&slices, 0)?)
+    }
+
+    fn rms_norm(&self, input: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        input
+            .f_rms_norm([self.config.hidden_size], Some(weight), self.config.rms_norm_eps)
+            .during("RMSNorm", &[input, weight])
+    }
+}
+
+impl Layer {
+    fn load(weights: &mut Weights, index: usize, config: &LlamaConfig) -> Result<Self> {
+        let name = |part: &str| format!("model.layers.{index}.{part}");
+        Ok(Self {
+            input_norm: weights.take(&name("input_layernorm.weight"))?,
+            attention: Attention::load(weights, index, config.geometry(), config.attention_bias)?,
+            output_norm: weights.take(&name("post_attention_layernorm.weight"))?,
+            gate_up: Linear::load(weights, &[name("mlp.gate_proj"), name("mlp.up_proj")], config.mlp_bias)?,
+            down: Linear::load(weights, &[name("mlp.down_proj")], config.mlp_bias)?,
+        })
+    }
+}

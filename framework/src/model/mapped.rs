@@ -1,0 +1,60 @@
+//! Weight files in memory: the framework's one module with `unsafe`.
+//!
+//! A mapped file that shrinks makes the next access raise SIGBUS. The guard installed here turns that
+//! into a message and an orderly exit code.
+
+use std::fs::File;
+use std::os::raw::c_int;
+use std::path::Path;
+use std::sync::Once;
+
+use memmap2::Mmap;
+
+use crate::error::{Error, Result};
+
+/// A file mapped read-only.
+#[derive(Debug)]
+pub(super) struct MappedFile(Mmap);
+
+impl MappedFile {
+    /// Maps the whole of `path`.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        guard_mapped_files();
+        let file = File::open(path).map_err(Error::io(path))?;
+        // SAFETY: the mapping is read-only and private to this value. Another process may change the
+        // file's bytes; every reader treats them as untrusted plain data, and a shrunk file ends in the
+        // guard's message. No reference outlives `self`.
+        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
+        Ok(Self(map))
+    }
+
+    /// The file's bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+const MESSAGE: &[u8] = b"error: a file that was being read from memory became shorter or unreadable (SIGBUS)\n\
+    = help: leave the model's weight files alone while they are loading, then run again\n";
+
+/// Makes a weight file that shrinks while mapped end the process with a message and exit code 1.
+pub fn guard_mapped_files() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the handler is async-signal-safe (write and _exit only) and the struct is fully
+        // initialised; replacing the default action of SIGBUS, which kills the process, loses nothing.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_bus_error as *const () as usize;
+            libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+        }
+    });
+}
+
+extern "C" fn on_bus_error(_signal: c_int) {
+    // SAFETY: write(2) and _exit(2) are async-signal-safe, and the buffer is static.
+    unsafe {
+        libc::write(libc::STDERR_FILENO, MESSAGE.as_ptr().cast(), MESSAGE.len());
+        libc::_exit(1)
+    }
+}

@@ -1,0 +1,72 @@
+//! Text to token ids and back.
+
+use std::path::Path;
+
+use tokenizers::Tokenizer;
+
+use crate::error::{Error, Result};
+
+/// The tokenizer of a model folder (`tokenizer.json`).
+#[derive(Clone, Debug)]
+pub struct TextTokenizer(Tokenizer);
+
+impl TextTokenizer {
+    /// Reads `tokenizer.json` of a model folder.
+    ///
+    /// # Errors
+    /// The file is missing or broken.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("tokenizer.json");
+        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        Tokenizer::from_bytes(bytes).map(Self).map_err(|error| {
+            Error::file(&path, format!("is no usable tokenizer: {error}; import or fetch the model again"))
+        })
+    }
+
+    /// Token ids of `text`. Special tokens written in the text are recognised, none are added.
+    ///
+    /// # Errors
+    /// The tokenizer cannot encode the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
+        let encoding = self.0.encode_fast(text, false).map_err(|error| Error::input(format!("tokenizing: {error}")))?;
+        Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
+    }
+
+    /// Text of token ids, without special tokens.
+    ///
+    /// # Errors
+    /// The tokenizer cannot decode the ids.
+    pub fn decode(&self, ids: &[i64]) -> Result<String> {
+        let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
+        self.0.decode(&ids, true).map_err(|error| Error::input(format!("decoding tokens: {error}")))
+    }
+
+    /// A decoder that is fed one token at a time.
+    pub fn stream(&self) -> TokenStream<'_> {
+        TokenStream { tokenizer: self, ids: Vec::new(), shown: 0 }
+    }
+}
+
+/// Turns tokens into text as they come, holding back bytes of characters that are not complete yet.
+pub struct TokenStream<'a> {
+    tokenizer: &'a TextTokenizer,
+    ids: Vec<i64>,
+    shown: usize,
+}
+
+impl TokenStream<'_> {
+    /// The text that `id` completes; empty in the middle of a character.
+    ///
+    /// # Errors
+    /// The tokenizer cannot decode the ids.
+    pub fn push(&mut self, id: i64) -> Result<String> {
+        self.ids.push(id);
+        let text = self.tokenizer.decode(&self.ids)?;
+        if text.ends_with('\u{FFFD}') {
+            return Ok(String::new());
+        }
+        let new = text.get(self.shown..).unwrap_or_default().to_owned();
+        self.shown = text.len();
+        Ok(new)
+    }
+}

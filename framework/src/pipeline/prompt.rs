@@ -1,0 +1,132 @@
+//! The split of a prompt into the context that is compressed and the questions that follow it.
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::error::{Error, Result};
+use crate::model::{ChatTemplate, Message, TextTokenizer};
+
+/// Whether a press sees the question.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Regime {
+    /// The question is asked after compression; the press has not seen it.
+    #[default]
+    Hidden,
+    /// The question is part of the compressed text.
+    Visible,
+}
+
+impl std::fmt::Display for Regime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Hidden => "hidden",
+            Self::Visible => "visible",
+        })
+    }
+}
+
+/// What is asked, and how the answer begins.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Question {
+    /// The question's text.
+    pub text: String,
+    /// Text that the answer starts with, given to the model and not generated.
+    pub answer_prefix: String,
+}
+
+/// How text becomes tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct PromptOptions {
+    /// Whether questions belong to the compressed text.
+    pub regime: Regime,
+    /// Use the text as it is, without the chat template.
+    pub raw: bool,
+    /// Longest context, tokens; longer ones lose their end.
+    pub max_context_length: usize,
+}
+
+/// A context and its questions as token ids.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// What is compressed.
+    pub context: Vec<i64>,
+    /// What is appended for each question; never empty.
+    pub questions: Vec<Vec<i64>>,
+    /// Tokens that truncation cut from the context.
+    pub truncated: usize,
+    /// The rendered text, context first, a placeholder where the questions go.
+    pub rendered: String,
+}
+
+impl Prompt {
+    /// Renders and tokenizes. The template is rendered once around the context; the questions follow, each with the
+    /// template's suffix and its answer prefix.
+    ///
+    /// With [`Regime::Visible`] there is one prompt per question: pass a single one.
+    ///
+    /// # Errors
+    /// The context is empty; a model without a template is used without `raw`; several questions are visible.
+    pub fn build(
+        context: &str,
+        questions: &[Question],
+        template: Option<&ChatTemplate>,
+        tokenizer: &TextTokenizer,
+        options: PromptOptions,
+    ) -> Result<Self> {
+        if context.trim().is_empty() {
+            return Err(Error::input("the context is empty: there is nothing to compress"));
+        }
+        if questions.is_empty() {
+            return Err(Error::input("there is no question to answer"));
+        }
+        let visible = match (options.regime, questions) {
+            (Regime::Hidden, _) => "",
+            (Regime::Visible, [question]) => question.text.as_str(),
+            (Regime::Visible, _) => return Err(Error::input("several questions cannot share one visible prompt")),
+        };
+        let (before, suffix) = split(&format!("{context}{visible}"), template, options.raw)?;
+        let mut ids = tokenizer.encode(&before)?;
+        let truncated = ids.len().saturating_sub(options.max_context_length);
+        if truncated > 0 {
+            if options.regime == Regime::Visible {
+                return Err(Error::input(format!(
+                    "the context has {} tokens, {} are allowed, and cutting its end would cut the visible question; \
+                     shorten the context or ask with the question hidden",
+                    ids.len(),
+                    options.max_context_length
+                )));
+            }
+            warn!("the context was cut from {} to {} tokens", ids.len(), options.max_context_length);
+            ids.truncate(options.max_context_length);
+        }
+        let asked = |question: &Question| {
+            let text = if options.regime == Regime::Hidden { question.text.as_str() } else { "" };
+            let ids = tokenizer.encode(&format!("{text}{suffix}{}", question.answer_prefix))?;
+            if ids.is_empty() { Err(Error::input("a question came out empty")) } else { Ok(ids) }
+        };
+        let questions = questions.iter().map(asked).collect::<Result<_>>()?;
+        Ok(Self { context: ids, questions, truncated, rendered: format!("{before}[question]{suffix}") })
+    }
+}
+
+/// Renders the template around `content` and splits it where a question would be appended.
+fn split(content: &str, template: Option<&ChatTemplate>, raw: bool) -> Result<(String, String)> {
+    if raw {
+        return Ok((content.to_owned(), "\n".to_owned()));
+    }
+    let template = template.ok_or_else(|| {
+        Error::input(
+            "the model has no chat template; ask for the text to be used as it is (raw), or add chat_template.jinja",
+        )
+    })?;
+    // A run of '#' longer than any in the content marks the place, and survives templates that trim.
+    let marker = "#".repeat(content.len() + 10);
+    let rendered = template.render(&[Message::user(format!("{content}{marker}"))], true)?;
+    match rendered.split_once(&marker) {
+        Some((before, after)) => Ok((before.to_owned(), after.to_owned())),
+        None => Err(Error::input(
+            "the chat template does not show the user's message as it is, so no question can follow it",
+        )),
+    }
+}

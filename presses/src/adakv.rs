@@ -1,0 +1,79 @@
+//! `adakv`: heads share one budget.
+
+use std::sync::Arc;
+
+use pressroom::press::{Budget, Needs, Params, Press, Range, Scorer, Selection};
+use pressroom::{Result, view::LayerView};
+use tch::{Kind, Tensor};
+
+pressroom::press! {
+    /// Lets the heads of a layer compete for one budget.
+    ///
+    /// # Idea
+    /// Heads differ in how many KV pairs they need. The scores of all KV heads of a layer are ranked together and the
+    /// best are kept, whichever head they belong to; a safeguard keeps the best of every head first. Heads then hold
+    /// different numbers of KV pairs, which the ragged cache stores without gaps.
+    ///
+    /// # Formula
+    /// `kept = the best floor(alpha_safeguard * n) of each head, and the best of all others up to n * kv_heads`, `n`
+    /// being the number per head that the compression ratio leaves
+    ///
+    /// # Paper
+    /// Feng et al., "Ada-KV: Optimizing KV Cache Eviction by Adaptive Budget Allocation for Efficient LLM Inference",
+    /// 2024, <https://arxiv.org/abs/2407.11550>
+    "adakv" Wrapper AdaKvParams {
+        /// Fraction of its even share that every head keeps; at least one KV pair unless 0.
+        alpha_safeguard: f64 = 0.2, Range::closed(0.0, 1.0);
+    }
+}
+
+/// The press: parameters and the scorer it wraps.
+pub struct AdaKv {
+    params: AdaKvParams,
+    scorer: Arc<dyn Scorer>,
+}
+
+impl AdaKv {
+    /// Wraps `scorer`.
+    ///
+    /// # Errors
+    /// Bad parameters.
+    pub fn new(params: &Params, scorer: Arc<dyn Scorer>) -> Result<Self> {
+        Ok(Self { params: AdaKvParams::from_params(params)?, scorer })
+    }
+}
+
+impl Press for AdaKv {
+    fn identity(&self) -> String {
+        let params = self.params.identity();
+        format!("{}, press={})", params.trim_end_matches(')'), self.scorer.identity())
+    }
+
+    fn needs(&self) -> Needs {
+        self.scorer.needs()
+    }
+
+    fn head_wise(&self) -> bool {
+        true
+    }
+
+    fn select(&self, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
+        if budget.keeps_all() {
+            return Ok(Selection::all());
+        }
+        let (batch, kv_heads, tokens) = (view.batch(), view.geometry().kv_heads, view.tokens());
+        let kept = budget.kept(tokens);
+        let mut safe = (kept as f64 * self.params.alpha_safeguard) as i64;
+        if self.params.alpha_safeguard > 0.0 {
+            safe = safe.max(1);
+        }
+        let scores = view.scores(self.scorer.as_ref())?;
+        let safest = view.ranking(self.scorer.as_ref())?.f_narrow(2, 0, safe)?;
+        let safeguarded = scores.f_scatter_value(2, &safest, f64::INFINITY)?;
+        let flat = safeguarded.f_view([batch, kv_heads * tokens])?;
+        let (_, order) = flat.f_sort_stable(true, 1, true)?;
+        let best = order.f_narrow(1, 0, kept * kv_heads)?;
+        let mask = Tensor::f_zeros([batch, kv_heads * tokens], (Kind::Bool, view.device()))?;
+        Selection::from_mask(&mask.f_scatter_value(1, &best, 1)?.f_view([batch, kv_heads, tokens])?)
+    }
+}

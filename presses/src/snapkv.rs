@@ -1,0 +1,73 @@
+//! `snapkv`: the last tokens vote on what matters.
+
+use pressroom::error::During;
+use pressroom::press::{Needs, Range, Scorer, Span};
+use pressroom::{Result, view::LayerView};
+use tch::{Kind, Tensor};
+
+use crate::too_short;
+
+pressroom::press! {
+    /// Keeps what the last tokens attend to, and those tokens.
+    ///
+    /// # Idea
+    /// The attention of an observation window at the end of the context predicts which earlier tokens an answer
+    /// will need. Scores are smoothed over neighbouring tokens, so that evicting keeps phrases whole, and averaged
+    /// over the query group of each KV head. The window itself is always kept.
+    ///
+    /// # Formula
+    /// `score = mean over the query group of avg_pool(mean over window queries q of softmax(q K / sqrt(d)))`
+    ///
+    /// # Paper
+    /// Li et al., "SnapKV: LLM Knows What You are Looking for Before Generation", 2024,
+    /// <https://arxiv.org/abs/2404.14469>
+    "snapkv" Scorer SnapKv {
+        /// Tokens at the end of the context whose queries vote.
+        window_size: usize = 64, Range::closed(1.0, 1e9);
+        /// Width of the average pooling over tokens; odd.
+        kernel_size: usize = 5, Range::closed(1.0, 1e6);
+    }
+}
+
+impl Scorer for SnapKv {
+    fn identity(&self) -> String {
+        self.identity()
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { queries: Span::Last(self.window_size), ..Needs::KEYS_AND_VALUES }
+    }
+
+    fn score(&self, view: &LayerView<'_>) -> Result<Tensor> {
+        too_short("window_size", self.window_size, view)?;
+        let geometry = view.geometry();
+        let (batch, kv_heads, group) = (view.batch(), geometry.kv_heads, geometry.group());
+        let window = self.window_size as i64;
+        let first_of_window = view.context_tokens() - window;
+
+        let queries = view.rotated_queries(Span::Last(self.window_size))?;
+        let queries = queries.f_reshape([batch, kv_heads, group * window, geometry.head_dim])?;
+        // In float32: products of half-precision queries and keys can exceed what half precision holds.
+        let keys = view.keys().f_to_kind(Kind::Float)?;
+        let logits = queries
+            .f_matmul(&keys.f_transpose(2, 3)?)
+            .during("window attention", &[&queries, &keys])?
+            .f_mul_scalar(1.0 / (geometry.head_dim as f64).sqrt())?
+            .f_view([batch, kv_heads, group, window, -1])?;
+        let positions = view.positions()?;
+        let query_positions =
+            Tensor::f_arange_start(first_of_window, view.context_tokens(), (Kind::Int64, view.device()))?;
+        let future = positions.f_unsqueeze(-2)?.f_gt_tensor(&query_positions.f_unsqueeze(-1)?)?.f_unsqueeze(2)?;
+        let weights = logits.f_masked_fill(&future, f64::NEG_INFINITY)?.f_softmax(-1, Kind::Float)?;
+
+        // Only what lies before the window is pooled: its neighbours in the window do not vote for it.
+        let in_window = positions.f_ge(first_of_window)?;
+        let votes = weights.f_mean_dim([3i64].as_slice(), false, Kind::Float)?;
+        let votes = votes.f_masked_fill(&in_window.f_unsqueeze(2)?, 0.0)?;
+        let kernel = self.kernel_size as i64;
+        let pooled =
+            votes.f_view([batch * kv_heads, group, -1])?.f_avg_pool1d([kernel], [1], [kernel / 2], false, true)?;
+        let scores = pooled.f_view([batch, kv_heads, group, -1])?.f_mean_dim([2i64].as_slice(), false, Kind::Float)?;
+        Ok(scores.f_narrow(2, 0, view.tokens())?.f_masked_fill(&in_window, f64::INFINITY)?)
+    }
+}

@@ -1,0 +1,6 @@
+//! Parity with the reference, from golden data that `golden/*.py` made by running it.
+
+mod answers;
+mod logits;
+mod scores;
+mod support;

@@ -1,0 +1,42 @@
+//! Golden files and tiny models.
+
+use std::path::{Path, PathBuf};
+
+use indicatif::ProgressBar;
+use pressroom::model::{Llama, LoadOptions, ModelFolder};
+use safetensors::SafeTensors;
+use serde::de::DeserializeOwned;
+use tch::{Device, Kind, Tensor};
+
+/// `tests/golden/<name>`.
+pub fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
+}
+
+/// A golden JSON file.
+pub fn json<T: DeserializeOwned>(name: &str) -> T {
+    serde_json::from_slice(&std::fs::read(golden(name)).unwrap()).unwrap()
+}
+
+/// Loads a folder in float32 on the CPU.
+pub fn load(folder: &ModelFolder) -> Llama {
+    let options = LoadOptions { device: Device::Cpu, kind: Kind::Float, progress: ProgressBar::hidden() };
+    Llama::load(folder, &options).unwrap()
+}
+
+/// The tiny model of a shape: `mha`, `gqa` or `mqa`.
+pub fn tiny(shape: &str) -> Llama {
+    load(&ModelFolder::read(&golden("tiny").join(shape)).unwrap())
+}
+
+/// A float32 tensor of a golden safetensors file.
+pub fn tensor(file: &SafeTensors<'_>, name: &str) -> Tensor {
+    let view = file.tensor(name).unwrap();
+    pressroom::tensors::from_bytes(view.data(), view.shape(), Kind::Float, Device::Cpu).unwrap()
+}
+
+/// Largest absolute difference.
+pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.size(), b.size());
+    f64::try_from((a - b).abs().max()).unwrap()
+}
