@@ -146,7 +146,7 @@ fn extent(gguf: &Gguf, tensor: &Planned) -> std::result::Result<Extent, String> 
     let name = &tensor.source;
     let Some(info) = gguf.content.tensor_infos.get(name) else { return Err(format!("`{name}` is missing")) };
     let block = info.ggml_dtype.block_size();
-    if tensor.columns % block != 0 {
+    if !tensor.columns.is_multiple_of(block) {
         return Err(format!(
             "`{name}` has rows of {} elements, which {:?} cannot cut into blocks of {block}",
             tensor.columns, info.ggml_dtype
