@@ -162,7 +162,7 @@ pub enum ModelCommand {
         /// ORG/NAME on the hub
         repo: String,
         /// Branch, tag or commit
-        #[arg(long, default_value = "main")]
-        revision: String,
+        #[arg(long, value_name = "REVISION")]
+        revision: Option<String>,
     },
 }

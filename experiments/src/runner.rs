@@ -1,27 +1,17 @@
 //! Runs an experiment: one prefill per sample serves every press and ratio.
 
-use std::path::Path;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
 use pressroom::cache::KvCache;
 use pressroom::pipeline::{DecodeOptions, Question, Regime, answer};
+use pressroom::plan::SessionPlan;
 use pressroom::press::Pipeline;
 use pressroom::{Error, Result};
 
 use crate::engine::{Compressed, Engine};
 use crate::results::{Record, RunFolder};
 use crate::task::{Sample, string_match};
-
-/// One column of a comparison: a press at a ratio.
-pub struct Cell {
-    /// Label of the press.
-    pub label: String,
-    /// Ratio shown.
-    pub ratio: f64,
-    /// What compresses.
-    pub pipeline: Pipeline,
-}
 
 /// What every sample of a run shares.
 #[derive(Clone, Copy, Debug)]
@@ -34,15 +24,15 @@ pub struct RunOptions {
     pub seed: u64,
 }
 
-/// Answers every sample with every cell and writes each answer as soon as it is known. Answers that `folder` holds
-/// already are not computed again. Gives all records, in the order of samples and cells.
+/// Answers every sample with every session and writes each answer as soon as it is known. Answers that `folder` holds
+/// already are not computed again. Gives all records, in the order of samples and sessions.
 ///
 /// # Errors
 /// A sample cannot be tokenized or prefilled, or the results cannot be written. A press that fails is a record
 /// with an error.
 pub fn run(
     engine: &Engine,
-    cells: &[Cell],
+    sessions: &[SessionPlan],
     samples: &[Sample],
     options: RunOptions,
     folder: &mut RunFolder,
@@ -50,11 +40,11 @@ pub fn run(
 ) -> Result<Vec<Record>> {
     let done = folder.finished_keys();
     let mut records = folder.finished().to_vec();
-    progress.set_length((samples.len() * cells.len()) as u64);
+    progress.set_length((samples.len() * sessions.len()) as u64);
     progress.set_position(records.len() as u64);
     for (index, sample) in samples.iter().enumerate() {
-        let due: Vec<&Cell> =
-            cells.iter().filter(|cell| !done.contains(&(cell.label.clone(), cell.ratio.to_bits(), index))).collect();
+        let due: Vec<&SessionPlan> =
+            sessions.iter().filter(|cell| !done.contains(&(cell.label.clone(), cell.ratio.to_bits(), index))).collect();
         if due.is_empty() {
             continue;
         }
@@ -94,7 +84,7 @@ pub fn run(
     }
     progress.finish_and_clear();
     let order =
-        |record: &Record| cells.iter().position(|cell| cell.label == record.press && cell.ratio == record.ratio);
+        |record: &Record| sessions.iter().position(|cell| cell.label == record.press && cell.ratio == record.ratio);
     records.sort_by_key(|record| (record.index, order(record)));
     Ok(records)
 }
@@ -113,10 +103,4 @@ fn finish(engine: &Engine, sample: &Sample, session: Compressed, question: &[i64
     let score = string_match(&prediction, &sample.answers);
     let stop_reason = Some(answer.stop_reason);
     Ok(Record { prediction, token_ids: answer.token_ids, score, stop_reason, cache_bytes, decode_s, ..blank })
-}
-
-/// Where a run's results go when the experiment does not say.
-pub fn default_output(file: &Path) -> std::path::PathBuf {
-    let stem = file.file_stem().map_or_else(|| "run".into(), |stem| stem.to_os_string());
-    Path::new("runs").join(stem)
 }

@@ -6,8 +6,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use pressroom::model::TokenStream;
+use pressroom::press::Registry;
 use pressroom::pipeline::{Answer, DecodeOptions, Prompt, Question, Regime, StopReason, answer};
-use pressroom::spec::PressSpec;
+use pressroom::plan::{BASELINE, SessionPlan, sessions};
+use pressroom::spec::{PressSpec, Spec};
 use pressroom::{Error, cache::KvCache};
 use serde::Serialize;
 
@@ -62,23 +64,20 @@ pub fn ask(args: &AskArgs) -> Result<()> {
         tch::set_num_threads(threads);
     }
     let registry = pressroom_presses::registry()?;
-    let press = press_of(args, &registry)?;
+    let presses = presses_of(args, &registry)?;
     let context = read_context(&args.context)?;
     let folder = open_model(&args.model)?;
     let layers = folder.config().num_hidden_layers;
-    let (label, ratio, pipeline) = match &press {
-        Some(press) => {
-            let session = press.resolve(args.ratio, layers)?;
-            (session.label, session.ratio, session.pipeline)
-        }
-        None => ("none".to_owned(), 0.0, pressroom::press::Pipeline::default()),
+    let chosen = match &presses {
+        Some(presses) => one_session(sessions(presses, args.ratio.as_slice(), layers)?)?,
+        None => SessionPlan::baseline(),
     };
     let engine = Engine::load(&folder, args.device, args.dtype)?;
     let longest = engine.longest_context(args.max_new_tokens).min(args.max_context_length.unwrap_or(usize::MAX));
     let mut report = Report {
         model: engine.name.clone(),
-        press: label,
-        ratio,
+        press: chosen.label.clone(),
+        ratio: chosen.ratio,
         question: if args.visible { Regime::Visible } else { Regime::Hidden },
         context_tokens: 0,
         answers: Vec::new(),
@@ -99,7 +98,7 @@ pub fn ask(args: &AskArgs) -> Result<()> {
             eprintln!("{}", prompt.rendered);
         }
         let start = Instant::now();
-        let session = engine.compress(&prompt.context, &[&pipeline], args.seed)?.remove(0)?;
+        let session = engine.compress(&prompt.context, &[&chosen.pipeline], args.seed)?.remove(0)?;
         report.timings.prefill_s += start.elapsed().as_secs_f64();
         let cache = session.into_cache(layers)?;
         report.context_tokens = prompt.context.len();
@@ -177,24 +176,24 @@ fn show(stream: &mut TokenStream<'_>, id: i64) {
     }
 }
 
-/// The press that the arguments name.
-fn press_of(args: &AskArgs, registry: &pressroom::press::Registry) -> Result<Option<PressSpec>> {
+/// The presses that the arguments name; `None` where nothing is compressed.
+fn presses_of(args: &AskArgs, registry: &Registry) -> Result<Option<Vec<PressSpec>>> {
     if let Some(file) = &args.pipeline {
         let text = std::fs::read_to_string(file).map_err(Error::io(file))?;
-        let mut presses = PressSpec::parse_pipeline(&text, &file.display().to_string(), registry)?;
-        if presses.len() != 1 {
-            anyhow::bail!(
-                "{}: `ask` uses one press and the file has {}; `pressroom run` compares several",
-                file.display(),
-                presses.len()
-            );
-        }
-        return Ok(presses.pop());
+        return Ok(Some(Spec::parse_pipeline(&text, &file.display().to_string(), registry)?));
     }
-    match &args.press {
-        Some(name) if name != "none" => Ok(Some(PressSpec::named(name, registry)?)),
-        _ if args.ratio.is_some() => anyhow::bail!("--ratio needs a press: add --press NAME"),
-        _ => Ok(None),
+    match (args.press.as_deref().filter(|name| *name != BASELINE), args.ratio) {
+        (Some(name), Some(ratio)) => Ok(Some(vec![PressSpec::named(name, ratio, registry)?])),
+        (Some(name), None) => anyhow::bail!("how much should `{name}` remove? add --ratio R, as in --ratio 0.5"),
+        (None, Some(_)) => anyhow::bail!("--ratio needs a press: add --press NAME"),
+        (None, None) => Ok(None),
+    }
+}
+
+fn one_session(mut sessions: Vec<SessionPlan>) -> Result<SessionPlan> {
+    match (sessions.pop(), sessions.len()) {
+        (Some(session), 0) => Ok(session),
+        (_, others) => anyhow::bail!("`ask` uses one press and the file has {}; `pressroom run` compares several", others + 1),
     }
 }
 

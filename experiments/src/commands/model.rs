@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use pressroom::Error;
 use pressroom::model::hub::{FetchOptions, fetch};
-use pressroom::model::import::{ImportOptions, import_gguf};
+use pressroom::model::import::{ImportDtype, ImportOptions, import_gguf};
 use pressroom::model::{ModelFolder, known_models, models_home};
 use pressroom::plan::DtypeChoice;
 
@@ -30,8 +31,8 @@ pub fn model(command: &ModelCommand) -> Result<()> {
         ModelCommand::Info { name, context, dtype } => print(&info(&open_model(name)?, *context, *dtype)),
         ModelCommand::Import { file, name, dtype } => import(file, name.as_deref(), *dtype),
         ModelCommand::Fetch { repo, revision } => {
-            let options = FetchOptions { revision: revision.clone(), ..FetchOptions::from_environment() };
-            let folder = fetch(repo, &models_home(), &options)?;
+            let options = FetchOptions { revision: revision.clone(), progress: true, ..FetchOptions::default() };
+            let folder = fetch(repo, &options)?;
             print(&format!("{} is in {}\n", repo, folder.display()))
         }
     }
@@ -51,9 +52,15 @@ fn import(file: &Path, name: Option<&str>, dtype: DtypeChoice) -> Result<()> {
         eprintln!("{name} is in place ({})", folder.display());
         return Ok(());
     }
-    let options = ImportOptions { kind: dtype.resolve(false) };
-    let report = import_gguf(file, &folder, &options)?;
-    print(&format!("{name}: {report}\n"))
+    let dtype = match dtype {
+        DtypeChoice::Auto | DtypeChoice::F32 => ImportDtype::F32,
+        DtypeChoice::Bf16 => ImportDtype::Bf16,
+        DtypeChoice::F16 => ImportDtype::F16,
+    };
+    std::fs::create_dir_all(models_home()).map_err(Error::io(models_home()))?;
+    let report = import_gguf(file, &folder, &ImportOptions { dtype, progress: true })?;
+    let size = bytes(u128::from(report.bytes));
+    print(&format!("{name}: {} tensors, {size}, in {}\n", report.tensors, report.folder.display()))
 }
 
 fn info(folder: &ModelFolder, context: Option<u64>, dtype: DtypeChoice) -> String {

@@ -1,20 +1,17 @@
 //! `pressroom run`: an experiment from a TOML file.
 
-use std::path::Path;
-
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pressroom::Error;
-use pressroom::model::ModelFolder;
-use pressroom::plan::{Plan, TaskPlan};
-use pressroom::spec::{self, Spec};
+use pressroom::plan::{Plan, SessionPlan};
+use pressroom::spec::{self, Spec, TaskKind};
 
 use super::print;
 use super::table::{bytes, table};
 use crate::cli::RunArgs;
 use crate::engine::{Engine, open_model};
 use crate::results::{Record, RunFolder};
-use crate::runner::{Cell, RunOptions, default_output, run as run_cells};
+use crate::runner::{RunOptions, run as run_cells};
 use crate::task::{Needle, Sample, needle_samples, read_jsonl};
 
 /// Runs `run`.
@@ -26,26 +23,19 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let text = spec::apply_overrides(&text, &args.set)?;
     let registry = pressroom_presses::registry()?;
     let spec = Spec::parse(&text, &args.file.display().to_string(), &registry)?;
-    for warning in spec.warnings() {
-        eprintln!("{warning}");
-    }
-    let folder = open_model(spec.model_path())?;
+    eprint!("{}", spec.warnings);
+    let folder = open_model(&spec.model.path)?;
     let plan = Plan::resolve(&spec, folder.config())?;
     if let Some(threads) = plan.run.threads {
-        tch::set_num_threads(threads);
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
     }
-    let output = plan.run.output.clone().map_or_else(|| default_output(&args.file), Into::into);
-    let mut results = RunFolder::open(&output, &stored(&plan, &folder)?)?;
+    let output = &plan.run.output;
+    let mut results = RunFolder::open(output, &plan.to_json()?)?;
     let engine = Engine::load(&folder, plan.model.device, plan.model.dtype)?;
     let samples = samples(&plan, &engine)?;
-    let cells: Vec<Cell> = plan
-        .sessions
-        .iter()
-        .map(|session| Cell { label: session.label.clone(), ratio: session.ratio, pipeline: session.pipeline.clone() })
-        .collect();
     let options = RunOptions { regime: plan.task.question, raw: plan.task.raw, seed: plan.run.seed };
-    let records = run_cells(&engine, &cells, &samples, options, &mut results, &progress())?;
-    print(&summary(&cells, &records))?;
+    let records = run_cells(&engine, &plan.sessions, &samples, options, &mut results, &progress())?;
+    print(&summary(&plan.sessions, &records))?;
     report_errors(&records);
     eprintln!(
         "{} samples, question {}, positions count from the uncompressed context; {}",
@@ -59,17 +49,10 @@ pub fn run(args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-/// The plan as it is stored beside the results: what was resolved, and for which model folder.
-fn stored(plan: &Plan, folder: &ModelFolder) -> Result<String> {
-    let mut value = serde_json::to_value(plan)?;
-    value["model"]["resolved"] = folder.name().into();
-    Ok(serde_json::to_string_pretty(&value)? + "\n")
-}
-
 fn samples(plan: &Plan, engine: &Engine) -> Result<Vec<Sample>> {
     let task = &plan.task;
     let mut samples = match &task.kind {
-        TaskPlan::Needle { context_tokens, samples } => {
+        TaskKind::Needle { context_tokens, samples } => {
             let needle = Needle {
                 context_tokens: *context_tokens,
                 samples: *samples,
@@ -78,7 +61,7 @@ fn samples(plan: &Plan, engine: &Engine) -> Result<Vec<Sample>> {
             };
             needle_samples(needle, &engine.tokenizer)?
         }
-        TaskPlan::File { path, limit } => read_jsonl(Path::new(path), *limit)?,
+        TaskKind::File { file, limit } => read_jsonl(file, *limit)?,
     };
     if let Some(most) = task.max_new_tokens {
         samples.iter_mut().for_each(|sample| sample.max_new_tokens = most);
@@ -87,13 +70,13 @@ fn samples(plan: &Plan, engine: &Engine) -> Result<Vec<Sample>> {
 }
 
 /// One row per press and ratio: means over the samples that were answered.
-fn summary(cells: &[Cell], records: &[Record]) -> String {
-    let rows = cells
+fn summary(sessions: &[SessionPlan], records: &[Record]) -> String {
+    let rows = sessions
         .iter()
-        .map(|cell| {
+        .map(|session| {
             let own: Vec<&Record> = records
                 .iter()
-                .filter(|record| record.press == cell.label && record.ratio == cell.ratio && record.error.is_none())
+                .filter(|record| record.press == session.label && record.ratio == session.ratio && record.error.is_none())
                 .collect();
             let count = own.len().max(1) as f64;
             let mean = |value: fn(&Record) -> f64| own.iter().map(|record| value(record)).sum::<f64>() / count;
@@ -103,8 +86,8 @@ fn summary(cells: &[Cell], records: &[Record]) -> String {
             let seconds: f64 = own.iter().map(|record| record.decode_s).sum();
             let known = |text: String| if own.is_empty() { "failed".to_owned() } else { text };
             vec![
-                cell.label.clone(),
-                format!("{:.2}", cell.ratio),
+                session.label.clone(),
+                format!("{:.2}", session.ratio),
                 known(format!("{:.1} %", 100.0 * mean(|record| record.score))),
                 known(bytes(held as u128)),
                 known(format!("{:.1} %", 100.0 * held / full)),
