@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use tch::{TchError, Tensor};
 
+use crate::spec::Report;
+
 /// Result of a framework operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -57,9 +59,9 @@ pub enum Error {
     /// The request itself makes no sense (empty context, unknown device, ratio out of range).
     #[error("{0}")]
     Input(String),
-    /// A TOML file has mistakes: the rendered report of all of them.
+    /// A TOML file has mistakes: the report of all of them, which can also be rendered in colour.
     #[error("{0}")]
-    Spec(String),
+    Spec(Report),
 }
 
 impl Error {

@@ -9,8 +9,10 @@ pub mod error;
 pub mod hooks;
 pub mod model;
 pub mod pipeline;
+pub mod plan;
 pub mod press;
 pub mod random;
+pub mod spec;
 pub mod tensors;
 pub mod view;
 

@@ -1,0 +1,47 @@
+//! Experiments as resolved for one model: every session with its budgets, in the order of the report.
+
+mod device;
+mod session;
+
+use serde::Serialize;
+
+pub use device::{DeviceChoice, DtypeChoice};
+pub use session::{BASELINE, SessionPlan, StagePlan, sessions};
+
+use crate::error::Result;
+use crate::model::LlamaConfig;
+use crate::spec::{ModelSpec, RunSpec, Spec, TaskSpec};
+
+/// What a run does. Serialises to what is stored beside the results: equal plans give equal answers.
+#[derive(Clone, Serialize)]
+pub struct Plan {
+    /// The model and how it runs.
+    pub model: ModelSpec,
+    /// What is asked.
+    pub task: TaskSpec,
+    /// How it runs; of this, only the seed is stored.
+    #[serde(flatten)]
+    pub run: RunSpec,
+    /// The sessions, the uncompressed baseline first if it is part of the run.
+    pub sessions: Vec<SessionPlan>,
+}
+
+impl Plan {
+    /// Resolves `spec` for a model of this shape.
+    ///
+    /// # Errors
+    /// [`crate::Error::Spec`] with every list of ratios that does not fit the model's layers.
+    pub fn resolve(spec: &Spec, config: &LlamaConfig) -> Result<Self> {
+        let mut all = if spec.run.baseline { vec![SessionPlan::baseline()] } else { Vec::new() };
+        all.extend(sessions(&spec.presses, &spec.sweep, config.num_hidden_layers)?);
+        Ok(Self { model: spec.model.clone(), task: spec.task.clone(), run: spec.run.clone(), sessions: all })
+    }
+
+    /// The plan as it is stored, JSON on several lines.
+    ///
+    /// # Errors
+    /// A path is not Unicode.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string_pretty(self).map_err(|error| crate::Error::input(format!("the plan: {error}")))
+    }
+}

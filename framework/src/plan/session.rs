@@ -1,0 +1,107 @@
+//! Sessions: each press at each of its ratios, with one budget per layer.
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::press::{Budget, Pipeline, Stage};
+use crate::spec::{Mistakes, PressConfig, PressSpec, RatioSpec, ratios_missing};
+
+/// Label of the uncompressed baseline.
+pub const BASELINE: &str = "none";
+
+/// One press at one ratio; label and ratio together are unique in a plan.
+#[derive(Clone, Serialize)]
+pub struct SessionPlan {
+    /// What results call the press.
+    pub label: String,
+    /// The fraction removed: the mean over layers; of a chain, what its stages remove together.
+    pub ratio: f64,
+    /// Names and parameters of the presses that decide.
+    pub identity: String,
+    /// The presses in order, with their ratios.
+    pub stages: Vec<StagePlan>,
+    /// What runs on every layer.
+    #[serde(skip)]
+    pub pipeline: Pipeline,
+}
+
+/// One press of a session.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StagePlan {
+    /// The press with all its parameters.
+    #[serde(flatten)]
+    pub press: PressConfig,
+    /// Compression ratio per layer, of what the stages before have left.
+    pub compression_ratio: Vec<f64>,
+}
+
+impl SessionPlan {
+    /// Nothing compressed.
+    pub fn baseline() -> Self {
+        let pipeline = Pipeline::default();
+        Self { label: BASELINE.into(), ratio: 0.0, identity: pipeline.identity(), stages: Vec::new(), pipeline }
+    }
+}
+
+/// Resolves presses for a model of `layers` layers: those with ratios of their own give one session, the others
+/// one for each ratio of `sweep`.
+///
+/// # Errors
+/// [`Error::Spec`] with every list of ratios of the wrong length, or every press without a ratio if there is no sweep.
+pub fn sessions(presses: &[PressSpec], sweep: &[f64], layers: usize) -> Result<Vec<SessionPlan>> {
+    let Some(first) = presses.first() else { return Ok(Vec::new()) };
+    let mut mistakes = Mistakes::default();
+    if sweep.is_empty() {
+        ratios_missing(presses, &mut mistakes);
+    }
+    for stage in presses.iter().flat_map(|press| &press.stages) {
+        if let Some(Err(problem)) = stage.ratio.as_ref().map(|ratio| ratio.layers(layers)) {
+            let help = "give one number per layer, one number for all, or { from = 0.2, to = 0.8 }";
+            mistakes.add(stage.span.clone(), problem).help(help);
+        }
+    }
+    mistakes.report(&first.source).map_err(Error::Spec)?;
+    let mut all = Vec::new();
+    for press in presses {
+        if press.takes_ratio() {
+            for &ratio in sweep {
+                all.push(session(press, &RatioSpec::Same(Budget::from_ratio(ratio)?), layers)?);
+            }
+        } else {
+            all.push(session(press, &RatioSpec::Same(Budget::from_ratio(0.0)?), layers)?);
+        }
+    }
+    Ok(all)
+}
+
+/// One session; `swept` is the ratio of the stages without one.
+fn session(press: &PressSpec, swept: &RatioSpec, layers: usize) -> Result<SessionPlan> {
+    let mut stages = Vec::with_capacity(press.stages.len());
+    for stage in &press.stages {
+        let budgets = stage.ratio.as_ref().unwrap_or(swept).layers(layers).map_err(Error::Input)?;
+        stages.push(Stage { press: stage.press.clone(), budgets });
+    }
+    let plans = press.stages.iter().zip(&stages).map(|(spec, stage)| StagePlan {
+        press: spec.config.clone(),
+        compression_ratio: stage.budgets.iter().map(|budget| budget.ratio()).collect(),
+    });
+    let plans: Vec<StagePlan> = plans.collect();
+    let ratio = shown_ratio(&plans, layers);
+    let pipeline = Pipeline::new(stages, layers)?;
+    Ok(SessionPlan { label: press.label.clone(), ratio, identity: pipeline.identity(), stages: plans, pipeline })
+}
+
+/// The fraction that `stages` remove together, mean over layers.
+fn shown_ratio(stages: &[StagePlan], layers: usize) -> f64 {
+    // One ratio on all layers is shown as it was written.
+    if let [stage] = stages
+        && let Some((first, rest)) = stage.compression_ratio.split_first()
+        && rest.iter().all(|ratio| ratio == first)
+    {
+        return *first;
+    }
+    let left = |layer: usize| stages.iter().map(|stage| 1.0 - stage.compression_ratio[layer]).product::<f64>();
+    let removed: f64 = (0..layers).map(|layer| 1.0 - left(layer)).sum();
+    // Rounded, so that 1 - 0.9 * 0.8 is 0.28.
+    (removed / layers.max(1) as f64 * 1e9).round() / 1e9
+}

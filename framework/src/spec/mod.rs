@@ -1,0 +1,187 @@
+//! Experiments and pipelines in TOML, as written: names are known, values are in range, nothing is loaded.
+
+mod overrides;
+mod press;
+mod ratio;
+mod report;
+mod sections;
+mod table;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use toml::de::{DeTable, DeValue};
+
+pub use overrides::apply_overrides;
+pub use press::{PressConfig, PressSpec, StageSpec};
+pub use ratio::RatioSpec;
+pub use report::{Report, Source};
+pub use sections::{ModelSpec, RunSpec, TaskKind, TaskSpec};
+
+pub(crate) use report::Mistakes;
+
+use press::PressReader;
+use table::{Node, Table, kind, text};
+
+use crate::error::{Error, Result};
+use crate::press::Registry;
+
+/// An experiment: which model answers which questions through which presses.
+#[derive(Clone)]
+pub struct Spec {
+    /// `[model]`
+    pub model: ModelSpec,
+    /// `[task]`
+    pub task: TaskSpec,
+    /// `[[press]]`, in the order of the file.
+    pub presses: Vec<PressSpec>,
+    /// `[sweep] compression_ratio`: the ratios of every press that has none of its own.
+    pub sweep: Vec<f64>,
+    /// `[run]`
+    pub run: RunSpec,
+    /// What is odd but no mistake.
+    pub warnings: Report,
+}
+
+impl Spec {
+    /// Reads an experiment. `file` is what messages call the text.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] with all mistakes of the file: those of its syntax, or else those of its content.
+    pub fn parse(text: &str, file: &str, registry: &Registry) -> Result<Self> {
+        let source = Arc::new(Source { file: file.to_owned(), text: text.to_owned() });
+        let root = syntax(&source)?;
+        let mut mistakes = Mistakes::default();
+        let mut root = Table::new("an experiment", 0..0, &root);
+        plugins(&mut root, &mut mistakes);
+        let model = section(&mut root, "model", "path = \"smollm2-135m-instruct\"", &mut mistakes)
+            .and_then(|table| ModelSpec::read(table, &mut mistakes));
+        let task = section(&mut root, "task", "name = \"needle\"", &mut mistakes)
+            .and_then(|table| TaskSpec::read(table, &mut mistakes));
+        let run = section(&mut root, "run", "output = \"runs/first\"", &mut mistakes)
+            .and_then(|table| RunSpec::read(table, &mut mistakes));
+        let (presses, complete) = presses(&mut root, registry, &source, &mut mistakes);
+        let sweep_span = root.key_span("sweep");
+        let sweep = root.table("sweep", &mut mistakes).map(|table| sections::sweep(table, &mut mistakes));
+        if complete {
+            if sweep.is_some() && !presses.iter().any(PressSpec::takes_ratio) {
+                let warning = mistakes.warn(sweep_span, "[sweep] changes nothing: every press has its own ratio");
+                warning.help("remove [sweep], or the `compression_ratio` of the presses it is for");
+            }
+            if root.get("sweep").is_none() {
+                ratios_missing(&presses, &mut mistakes);
+            }
+            if presses.is_empty() && run.as_ref().is_some_and(|run| !run.baseline) {
+                let mistake = mistakes.add(root.key_span("run"), "nothing to run: no [[press]] and no baseline");
+                mistake.help("add a [[press]], or remove `baseline = false`");
+            }
+        }
+        root.finish(&mut mistakes);
+        let warnings = mistakes.report(&source).map_err(Error::Spec)?;
+        // What could not be read has left its mistake in the report above.
+        let incomplete = || Error::input(format!("{file}: could not be read"));
+        Ok(Self {
+            model: model.ok_or_else(incomplete)?,
+            task: task.ok_or_else(incomplete)?,
+            presses,
+            sweep: sweep.flatten().unwrap_or_default(),
+            run: run.ok_or_else(incomplete)?,
+            warnings,
+        })
+    }
+
+    /// Reads a pipeline: a file with `[[press]]` (and `[[plugin]]`) only.
+    ///
+    /// # Errors
+    /// As [`Spec::parse`]; also a section that belongs to an experiment, or no press at all.
+    pub fn parse_pipeline(text: &str, file: &str, registry: &Registry) -> Result<Vec<PressSpec>> {
+        let source = Arc::new(Source { file: file.to_owned(), text: text.to_owned() });
+        let root = syntax(&source)?;
+        let mut mistakes = Mistakes::default();
+        let mut root = Table::new("a pipeline", 0..0, &root);
+        plugins(&mut root, &mut mistakes);
+        let (presses, complete) = presses(&mut root, registry, &source, &mut mistakes);
+        if complete && presses.is_empty() {
+            mistakes.add(0..0, "a pipeline needs a [[press]]").help("[[press]] and below it name = \"...\"");
+        }
+        for key in ["model", "task", "sweep", "run"] {
+            root.refuse(key, "a pipeline is [[press]] only; `pressroom run` takes whole experiments", &mut mistakes);
+        }
+        root.finish(&mut mistakes);
+        mistakes.report(&source).map_err(Error::Spec)?;
+        Ok(presses)
+    }
+}
+
+/// The file as TOML, or all its syntax errors.
+fn syntax(source: &Arc<Source>) -> Result<DeTable<'_>> {
+    let (root, errors) = DeTable::parse_recoverable(&source.text);
+    let mut mistakes = Mistakes::default();
+    for error in errors {
+        mistakes.add(error.span().unwrap_or(0..0), error.message());
+    }
+    mistakes.report(source).map_err(Error::Spec)?;
+    Ok(root.into_inner())
+}
+
+/// A section that has to be there.
+fn section<'a>(root: &mut Table<'a>, name: &str, example: &str, mistakes: &mut Mistakes) -> Option<Table<'a>> {
+    let Some(node) = root.get(name) else {
+        mistakes.add(0..0, format!("the section [{name}] is missing")).help(format!("[{name}] and below it {example}"));
+        return None;
+    };
+    Table::of(format!("[{name}]"), node, mistakes)
+}
+
+/// The tables of `[[name]]`.
+fn repeated<'a>(root: &mut Table<'a>, name: &str, mistakes: &mut Mistakes) -> Option<&'a [Node<'a>]> {
+    let Some(node) = root.get(name) else { return Some(&[]) };
+    let DeValue::Array(tables) = node.get_ref() else {
+        let mistake = mistakes.add(node.span(), format!("`{name}` is {}", kind(node.get_ref())));
+        mistake.help(format!("write [[{name}]], in double brackets, once for each"));
+        return None;
+    };
+    Some(tables)
+}
+
+/// All presses that could be read, and whether that is all there are.
+fn presses(
+    root: &mut Table<'_>,
+    registry: &Registry,
+    source: &Arc<Source>,
+    mistakes: &mut Mistakes,
+) -> (Vec<PressSpec>, bool) {
+    let Some(nodes) = repeated(root, "press", mistakes) else { return (Vec::new(), false) };
+    let mut reader = PressReader { registry, source: source.clone(), labels: BTreeMap::new() };
+    let presses: Vec<PressSpec> = nodes.iter().filter_map(|node| reader.read(node, mistakes)).collect();
+    let complete = presses.len() == nodes.len();
+    (presses, complete)
+}
+
+/// Notes the presses that run at no ratio.
+pub(crate) fn ratios_missing(presses: &[PressSpec], mistakes: &mut Mistakes) {
+    for press in presses {
+        for stage in press.stages.iter().filter(|stage| stage.ratio.is_none()) {
+            let mistake = mistakes.add(stage.span.clone(), format!("`{}` has no compression ratio", stage.config.name));
+            mistake.help("give it one, compression_ratio = 0.5, or give all presses some: [sweep] compression_ratio = [0.25, 0.5]");
+        }
+    }
+}
+
+/// Notes that plugins cannot be loaded, and what else is wrong with them.
+fn plugins(root: &mut Table<'_>, mistakes: &mut Mistakes) {
+    for node in repeated(root, "plugin", mistakes).unwrap_or_default() {
+        let Some(mut table) = Table::of("[[plugin]]", node, mistakes) else { continue };
+        table
+            .require("path", "path = \"...\" is the plugin's library", mistakes)
+            .map(|node| text("path", node, mistakes));
+        if let Some((sum, span)) = table.text("sha256", mistakes)
+            && (sum.len() != 64 || !sum.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        {
+            mistakes.add(span, "`sha256` is 64 hexadecimal digits");
+        }
+        let span = table.span();
+        table.finish(mistakes);
+        mistakes.add(span, "this version of Pressroom cannot load plugins").help("use a built-in press");
+    }
+}

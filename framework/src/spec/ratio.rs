@@ -1,0 +1,126 @@
+//! Compression ratios as written: one number, one per layer, or a schedule over the layers.
+
+use std::ops::Range;
+
+use toml::de::DeValue;
+
+use super::report::Mistakes;
+use super::table::{Node, Table, kind, list, number, text, unknown};
+use crate::press::Budget;
+
+/// How much a press removes on which layer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RatioSpec {
+    /// The same on every layer.
+    Same(Budget),
+    /// One per layer, first layer first.
+    PerLayer(Vec<Budget>),
+    /// In equal steps from the first layer to the last.
+    Linear {
+        /// On the first layer.
+        from: Budget,
+        /// On the last layer.
+        to: Budget,
+    },
+}
+
+/// Shapes of schedules by their names in TOML.
+const SHAPES: [&str; 1] = ["linear"];
+
+impl RatioSpec {
+    /// One budget per layer, or a sentence that says why that cannot be.
+    pub fn layers(&self, layers: usize) -> Result<Vec<Budget>, String> {
+        match self {
+            Self::Same(budget) => Ok(vec![*budget; layers]),
+            Self::PerLayer(list) if list.len() == layers => Ok(list.clone()),
+            Self::PerLayer(list) => Err(format!("{} compression ratios for a model of {layers} layers", list.len())),
+            Self::Linear { from, to } => {
+                let (from, to) = (from.ratio(), to.ratio());
+                let steps = layers.saturating_sub(1).max(1) as f64;
+                // Rounding must not carry a step past the ends.
+                let ratio = |i: usize| (from + (to - from) * i as f64 / steps).clamp(from.min(to), from.max(to));
+                (0..layers).map(|i| Budget::from_ratio(ratio(i)).map_err(|error| error.to_string())).collect()
+            }
+        }
+    }
+
+    pub(super) fn read(node: &Node<'_>, mistakes: &mut Mistakes) -> Option<Self> {
+        match node.get_ref() {
+            DeValue::Array(_) => {
+                let items = list("compression_ratio", node, mistakes)?;
+                let budgets: Vec<Option<Budget>> = items.iter().map(|item| budget(item, mistakes)).collect();
+                budgets.into_iter().collect::<Option<_>>().map(Self::PerLayer)
+            }
+            DeValue::Table(_) => schedule(node, mistakes),
+            DeValue::Integer(_) | DeValue::Float(_) => budget(node, mistakes).map(Self::Same),
+            other => {
+                mistakes
+                    .add(node.span(), format!("`compression_ratio` is not {}", kind(other)))
+                    .help("it is a number, a list of one number per layer, or { from = 0.2, to = 0.8 }");
+                None
+            }
+        }
+    }
+}
+
+fn schedule(node: &Node<'_>, mistakes: &mut Mistakes) -> Option<RatioSpec> {
+    let mut table = Table::of("the schedule", node, mistakes)?;
+    let help = "a schedule goes { from = 0.2, to = 0.8, shape = \"linear\" }, first layer to last";
+    let mut end =
+        |key, mistakes: &mut Mistakes| table.require(key, help, mistakes).and_then(|node| budget(node, mistakes));
+    let (from, to) = (end("from", mistakes), end("to", mistakes));
+    if let Some((name, span)) = table.get("shape").and_then(|node| text("shape", node, mistakes))
+        && !SHAPES.contains(&name)
+    {
+        unknown(span, &format!("shape `{name}`"), name, &SHAPES, mistakes);
+    }
+    table.finish(mistakes);
+    Some(RatioSpec::Linear { from: from?, to: to? })
+}
+
+/// One ratio.
+pub(super) fn budget(node: &Node<'_>, mistakes: &mut Mistakes) -> Option<Budget> {
+    let Some(ratio) = number(node) else {
+        mistakes.add(node.span(), format!("a compression ratio is a number, not {}", kind(node.get_ref())));
+        return None;
+    };
+    Budget::from_ratio(ratio).map_err(|error| outside(node.span(), ratio, error.to_string(), mistakes)).ok()
+}
+
+fn outside(span: Range<usize>, ratio: f64, message: String, mistakes: &mut Mistakes) {
+    let mistake = mistakes.add(span, message);
+    if ratio > 1.0 && ratio < 100.0 {
+        mistake.help(format!("{ratio} per cent is {}", ratio / 100.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ratios(spec: &RatioSpec, layers: usize) -> Vec<f64> {
+        spec.layers(layers).unwrap().into_iter().map(Budget::ratio).collect()
+    }
+
+    fn linear(from: f64, to: f64) -> RatioSpec {
+        RatioSpec::Linear { from: Budget::from_ratio(from).unwrap(), to: Budget::from_ratio(to).unwrap() }
+    }
+
+    #[test]
+    fn a_schedule_starts_at_from_and_ends_at_to() {
+        assert_eq!(ratios(&linear(0.0, 0.75), 4), [0.0, 0.25, 0.5, 0.75]);
+        assert_eq!(ratios(&linear(0.75, 0.25), 3), [0.75, 0.5, 0.25]);
+        assert_eq!(ratios(&linear(0.5, 0.75), 1), [0.5]);
+        assert!(ratios(&linear(0.5, 0.75), 0).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn a_schedule_never_leaves_its_ends(from in 0.0f64..1.0, to in 0.0f64..1.0, layers in 1usize..200) {
+            for ratio in ratios(&linear(from, to), layers) {
+                prop_assert!(ratio >= from.min(to) && ratio <= from.max(to));
+            }
+        }
+    }
+}

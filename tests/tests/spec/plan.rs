@@ -1,0 +1,148 @@
+//! What a valid file becomes: sessions with their budgets, and the JSON that is stored.
+
+use pressroom::plan::{DeviceChoice, DtypeChoice, Plan, SessionPlan, sessions};
+use pressroom::spec::{PressSpec, Spec, apply_overrides};
+use serde_json::{Value, json};
+
+use crate::support::{EVERYTHING, config, parse, registry};
+
+fn plan(text: &str, layers: usize) -> Plan {
+    Plan::resolve(&parse(text), &config(layers)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn names(sessions: &[SessionPlan]) -> Vec<(&str, f64)> {
+    sessions.iter().map(|session| (session.label.as_str(), session.ratio)).collect()
+}
+
+const SMALL: &str = "[model]\npath = 'm'\n[task]\nname = 'needle'\n[run]\noutput = 'x'\n";
+
+#[test]
+fn own_ratios_win_and_the_others_take_the_sweep() {
+    let plan = plan(EVERYTHING, 4);
+    let expected = [
+        ("none", 0.0),
+        ("window", 0.5),
+        ("shared", 0.25),
+        ("norm > heads(norm)", 0.625),
+        ("norm > heads(norm)", 0.75),
+        ("norm", 0.25),
+        ("norm", 0.5),
+    ];
+    assert_eq!(names(&plan.sessions), expected);
+    assert_eq!(plan.sessions[1].identity, "window(window_size=32, kernel_size=5, epsilon=1, use_values=false)");
+    assert_eq!(plan.sessions[3].pipeline.identity(), "norm > heads(alpha=0.25) over norm");
+    let ratios = &plan.sessions[1].stages[0].compression_ratio;
+    assert!(ratios.iter().zip([0.2, 0.4, 0.6, 0.8]).all(|(a, b)| (a - b).abs() < 1e-12), "{ratios:?}");
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let spec = parse(SMALL);
+    assert_eq!((spec.model.device, spec.model.dtype), (DeviceChoice::Cpu, DtypeChoice::Auto));
+    assert!(spec.run.baseline && spec.warnings.is_empty() && spec.sweep.is_empty());
+    let baseline = plan(SMALL, 3);
+    assert_eq!(names(&baseline.sessions), [("none", 0.0)]);
+    assert_eq!(baseline.sessions[0].identity, "none");
+}
+
+#[test]
+fn the_baseline_can_be_left_out() {
+    let text = format!("{SMALL}baseline = false\n[[press]]\nname = 'norm'\ncompression_ratio = 0.1");
+    assert_eq!(names(&plan(&text, 30).sessions), [("norm", 0.1)]);
+}
+
+#[test]
+fn the_stored_plan_says_everything_that_decides_an_answer() {
+    let json = plan(EVERYTHING, 4).to_json().unwrap();
+    let stored: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(serde_json::to_string_pretty(&stored).unwrap(), json);
+    assert_eq!(stored["model"], json!({ "path": "smollm2-135m-instruct", "device": "cuda:1", "dtype": "bf16" }));
+    let task = json!({
+        "name": "needle", "context_tokens": 1024, "samples": 7, "question": "visible", "max_new_tokens": 32
+    });
+    assert_eq!(stored["task"], task);
+    assert_eq!(stored["seed"], 7);
+    let shared = json!({
+        "label": "shared",
+        "ratio": 0.25,
+        "identity": "heads(alpha=0.25) over window(window_size=64, kernel_size=5, epsilon=0, use_values=true, seed=3)",
+        "stages": [{
+            "name": "heads",
+            "params": { "alpha": 0.25 },
+            "press": {
+                "name": "window",
+                "params": { "epsilon": 0.0, "kernel_size": 5, "seed": 3, "use_values": true, "window_size": 64 }
+            },
+            "compression_ratio": [0.1, 0.2, 0.3, 0.4]
+        }]
+    });
+    assert_eq!(stored["sessions"][2], shared);
+    let keys: Vec<&String> = stored.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["model", "task", "seed", "sessions"], "output, threads and the like change no answer");
+}
+
+#[test]
+fn overrides_change_values_and_add_sections() {
+    let changes = [
+        "task.samples=5",
+        "model.dtype=\"f32\"",
+        "model.device=cpu",
+        "run.output=runs/é x",
+        "press.0.compression_ratio=0.3",
+        "press.3.label = plain",
+        "press.1.press.seed=9",
+        "sweep.compression_ratio=[0.75]",
+    ];
+    let text = apply_overrides(EVERYTHING, &changes.map(String::from)).unwrap();
+    assert!(text.contains("# a name"), "comments stay");
+    let spec = parse(&text);
+    let plan = Plan::resolve(&spec, &config(4)).unwrap();
+    let expected = [("none", 0.0), ("window", 0.3), ("shared", 0.25), ("norm > heads(norm)", 0.875), ("plain", 0.75)];
+    assert_eq!(names(&plan.sessions), expected);
+    assert_eq!((spec.model.device, spec.model.dtype), (DeviceChoice::Cpu, DtypeChoice::F32));
+    assert_eq!(spec.run.output.to_str(), Some("runs/é x"));
+    assert!(plan.sessions[2].identity.ends_with("seed=9)"));
+
+    let added = apply_overrides("[model]\npath = 'm'\n", &["task.name=needle".into(), "run.output=x".into()]).unwrap();
+    assert_eq!(parse(&added).run.output.to_str(), Some("x"));
+}
+
+#[test]
+fn overrides_that_lead_nowhere_say_why() {
+    let told = |change: &str| apply_overrides(EVERYTHING, &[change.into()]).unwrap_err().to_string();
+    assert_eq!(told("task.samples"), "--set task.samples: write key=value, as in task.samples=5");
+    assert_eq!(told("press.9.name=x"), "--set press.9.name=x: `press` has the entries 0 to 3, not `9`");
+    assert_eq!(told("press.a.name=x"), "--set press.a.name=x: `press` has the entries 0 to 3, not `a`");
+    assert_eq!(told("task.samples.x=1"), "--set task.samples.x=1: `task.samples` is a value (integer), it has no `x`");
+    assert_eq!(
+        told("sweep.compression_ratio.0=0.1"),
+        "--set sweep.compression_ratio.0=0.1: `sweep.compression_ratio` is a list; set the whole list"
+    );
+    assert_eq!(told("=5"), "--set =5: `` is no path such as task.samples");
+    assert_eq!(told("a..b=5"), "--set a..b=5: `a..b` is no path such as task.samples");
+    assert_eq!(apply_overrides("not [ toml", &["a=1".into()]).unwrap(), "not [ toml");
+}
+
+#[test]
+fn a_press_can_be_named_without_a_file() {
+    let registry = registry();
+    let press = PressSpec::named("window", 0.5, &registry).unwrap();
+    let sessions = sessions(&[press], &[], 2).unwrap();
+    assert_eq!(names(&sessions), [("window", 0.5)]);
+    assert_eq!(sessions[0].stages[0].compression_ratio, [0.5, 0.5]);
+
+    let told = |name, ratio| PressSpec::named(name, ratio, &registry).err().unwrap().to_string();
+    assert_eq!(told("windw", 0.5), "unknown press `windw`: known are norm, window, heads; did you mean `window`?");
+    assert!(told("heads", 0.5).contains("wraps a scorer"));
+    assert!(told("norm", 1.0).contains("outside [0, 1)"));
+}
+
+#[test]
+fn a_pipeline_takes_ratios_from_outside() {
+    let text = "[[press]]\nname = 'norm'\n[[press]]\nlabel = 'own'\nname = 'norm'\ncompression_ratio = 0.1";
+    let presses = Spec::parse_pipeline(text, "p.toml", &registry()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(presses.iter().map(PressSpec::takes_ratio).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(names(&sessions(&presses, &[0.5], 2).unwrap()), [("norm", 0.5), ("own", 0.1)]);
+    let error = sessions(&presses, &[], 2).err().unwrap().to_string();
+    assert!(error.contains("`norm` has no compression ratio") && error.contains("p.toml:1:1"), "{error}");
+}
