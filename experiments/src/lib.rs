@@ -1,1 +1,11 @@
-//! .
+//! Experiments: tasks, the runner, its results, and the `pressroom` command line.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+mod commands;
+mod engine;
+mod results;
+mod runner;
+mod task;
+
+pub use commands::dispatch;

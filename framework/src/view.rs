@@ -186,12 +186,12 @@ impl<'a> LayerView<'a> {
         last(self.parts.queries.as_ref(), span, self.context_tokens, "queries")
     }
 
-    /// Queries after rotary embedding of the tokens in `span`, `[batch, heads, n, head_dim]`.
+    /// Queries after rotary embedding of the tokens in `span`, float32 `[batch, heads, n, head_dim]`.
     ///
     /// # Errors
     /// The press did not declare as many queries.
     pub fn rotated_queries(&self, span: Span) -> Result<Tensor> {
-        let queries = self.queries(span)?;
+        let queries = self.queries(span)?.f_to_kind(Kind::Float)?;
         let count = queries.size()[2];
         let start = self.context_tokens - count;
         let positions = Tensor::f_arange_start(start, self.context_tokens, (Kind::Int64, self.device()))?;

@@ -52,7 +52,8 @@ impl Scorer for ExpectedAttention {
         let head_dim = geometry.head_dim as f64;
         let (mean, covariance) = self.query_statistics(view)?;
 
-        let keys = view.keys();
+        // In float32: the quadratic form exceeds what half precision holds.
+        let keys = &view.keys().f_to_kind(Kind::Float)?;
         let mean = mean.f_view([batch, kv_heads, group, geometry.head_dim])?;
         let mut logits = mean.f_matmul(&keys.f_transpose(2, 3)?).during("expected attention", &[&mean, keys])?;
         logits = logits.f_mul_scalar(1.0 / head_dim.sqrt())?;
@@ -66,7 +67,7 @@ impl Scorer for ExpectedAttention {
             logits = logits.f_add(&form.f_mul_scalar(0.5 / head_dim)?)?;
         }
         let sinks = view.positions()?.f_lt(self.n_sink as i64)?;
-        let logits = logits.f_to_kind(Kind::Float)?.f_masked_fill(&sinks.f_unsqueeze(2)?, f64::from(f32::MIN))?;
+        let logits = logits.f_masked_fill(&sinks.f_unsqueeze(2)?, f64::from(f32::MIN))?;
         let mut scores = logits.f_softmax(-1, Kind::Float)?.f_mean_dim([2i64].as_slice(), false, Kind::Float)?;
         if self.use_vnorm {
             let norms = view.values().f_linalg_norm(2.0, [-1i64].as_slice(), false, Kind::Float)?;
@@ -79,10 +80,10 @@ impl Scorer for ExpectedAttention {
 impl ExpectedAttention {
     /// Mean `[batch, heads, head_dim]` and covariance `[batch, heads, head_dim, head_dim]` of future queries.
     fn query_statistics(&self, view: &LayerView<'_>) -> Result<(Tensor, Option<Tensor>)> {
-        let queries = view.queries(Span::All)?;
+        let queries = view.queries(Span::All)?.f_to_kind(Kind::Float)?;
         let sinks = self.n_sink as i64;
         let counted = queries.f_narrow(2, sinks, queries.size()[2] - sinks)?;
-        let mean = counted.f_mean_dim([2i64].as_slice(), true, counted.kind())?;
+        let mean = counted.f_mean_dim([2i64].as_slice(), true, Kind::Float)?;
         let rotation = self.mean_rotation(view)?;
         let rotate = |vectors: &Tensor| vectors.f_matmul(&rotation.f_transpose(0, 1)?);
         let rotated_mean = rotate(&mean.f_squeeze_dim(2)?).during("rotating the mean query", &[&mean, &rotation])?;
@@ -104,8 +105,8 @@ impl ExpectedAttention {
         let start = view.context_tokens();
         let end = start + self.n_future_positions as i64;
         let positions = Tensor::f_arange_start(start, end, (Kind::Int64, view.device()))?;
-        let (cos, sin) = view.rotary().tables(&positions, view.keys().kind())?;
-        let average = |table: Tensor| table.f_mean_dim([0i64].as_slice(), false, table.kind());
+        let (cos, sin) = view.rotary().tables(&positions, Kind::Float)?;
+        let average = |table: Tensor| table.f_mean_dim([0i64].as_slice(), false, Kind::Float);
         let (cos, sin) = (average(cos)?, average(sin)?);
         let half = view.geometry().head_dim / 2;
         let low = sin.f_narrow(0, 0, half)?.f_neg()?;

@@ -47,10 +47,11 @@ impl Scorer for SnapKv {
 
         let queries = view.rotated_queries(Span::Last(self.window_size))?;
         let queries = queries.f_reshape([batch, kv_heads, group * window, geometry.head_dim])?;
+        // In float32: products of half-precision queries and keys can exceed what half precision holds.
+        let keys = view.keys().f_to_kind(Kind::Float)?;
         let logits = queries
-            .f_matmul(&view.keys().f_transpose(2, 3)?)
-            .during("window attention", &[&queries, view.keys()])?
-            .f_to_kind(Kind::Float)?
+            .f_matmul(&keys.f_transpose(2, 3)?)
+            .during("window attention", &[&queries, &keys])?
             .f_mul_scalar(1.0 / (geometry.head_dim as f64).sqrt())?
             .f_view([batch, kv_heads, group, window, -1])?;
         let positions = view.positions()?;

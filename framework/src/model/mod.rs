@@ -5,6 +5,8 @@ mod chat;
 mod config;
 mod decoder;
 mod folder;
+pub mod hub;
+pub mod import;
 mod mapped;
 mod rope;
 mod tokenizer;

@@ -51,7 +51,7 @@ impl AttentionHook for Recorder {
     }
 }
 
-fn params(table: &serde_json::Map<String, serde_json::Value>) -> Params {
+pub fn params(table: &serde_json::Map<String, serde_json::Value>) -> Params {
     let value = |value: &serde_json::Value| match value {
         serde_json::Value::Bool(flag) => Value::Flag(*flag),
         serde_json::Value::Number(number) => {
@@ -62,21 +62,31 @@ fn params(table: &serde_json::Map<String, serde_json::Value>) -> Params {
     table.iter().filter(|(name, _)| *name != "press").map(|(name, given)| (name.clone(), value(given))).collect()
 }
 
-fn recorder(registry: &Registry, case: &Case) -> Recorder {
-    let entry = registry.find(&case.press).unwrap();
-    let inner = case.params.get("press").map(|inner| {
+/// The press called `name`, around the scorer that `inner` describes.
+pub fn build(registry: &Registry, name: &str, given: &Params, inner: Option<&serde_json::Value>) -> Built {
+    let inner = inner.map(|inner| {
         let mut table = inner.as_object().unwrap().clone();
         let name = table.remove("name").unwrap();
-        match registry.find(name.as_str().unwrap()).unwrap().build(&params(&table), None).unwrap() {
+        match build(registry, name.as_str().unwrap(), &params(&table), None) {
             Built::Scorer(scorer) => scorer,
             Built::Press(_) => panic!("{name} is no scorer"),
         }
     });
-    let built = entry.build(&params(&case.params), inner.clone()).unwrap();
-    let scorer = match &built {
-        Built::Scorer(scorer) => scorer.clone(),
-        Built::Press(_) => inner.unwrap(),
+    registry.find(name).unwrap().build(given, inner).unwrap()
+}
+
+fn recorder(registry: &Registry, case: &Case) -> Recorder {
+    let inner = case.params.get("press");
+    let built = build(registry, &case.press, &params(&case.params), inner);
+    let scored = match inner {
+        Some(inner) => {
+            let mut table = inner.as_object().unwrap().clone();
+            let name = table.remove("name").unwrap();
+            build(registry, name.as_str().unwrap(), &params(&table), None)
+        }
+        None => built.clone(),
     };
+    let Built::Scorer(scorer) = scored else { panic!("{} scores nothing", case.id) };
     Recorder { built, scorer, budget: Budget::from_ratio(case.ratio).unwrap(), scores: vec![], kept: vec![] }
 }
 

@@ -1,0 +1,25 @@
+# Set-up, the main job and the tests. Everything fetched or built lands in .deps/ and target/.
+MODEL := .deps/models/smollm2-135m-instruct/config.json
+GGUF := .deps/gguf/smollm2-135m-instruct.Q4_1.gguf
+
+.PHONY: demo test setup setup-cuda lint fuzz
+
+demo: setup
+	cargo run --release --bin pressroom -- run experiments/configs/quickstart.toml
+
+test: setup
+	cargo test --workspace
+
+setup: $(MODEL)
+
+$(MODEL): scripts/setup.py
+	python3 scripts/setup.py
+	cargo run --release --bin pressroom -- model import $(GGUF) --name smollm2-135m-instruct
+	@touch $(MODEL)
+
+setup-cuda: setup
+	python3 scripts/setup.py cuda
+
+lint:
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings

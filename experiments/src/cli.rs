@@ -1,0 +1,168 @@
+//! The command line, as data: parsing, help, completions and the man page come from these definitions.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use pressroom::plan::{DeviceChoice, DtypeChoice};
+
+use crate::engine::DEFAULT_MODEL;
+
+/// Compress the KV cache of Llama-family models, and measure what it costs.
+#[derive(Debug, Parser)]
+#[command(name = "pressroom", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// Say more about what happens (-v, -vv); RUST_LOG refines it
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run an experiment: presses x ratios x samples, from a TOML file
+    Run(RunArgs),
+    /// Ask questions about a text, answered from its compressed cache
+    Ask(AskArgs),
+    /// List the presses, or show one
+    Press {
+        /// What to show
+        #[command(subcommand)]
+        command: PressCommand,
+    },
+    /// Import, fetch, list or describe models
+    Model {
+        /// What to do with models
+        #[command(subcommand)]
+        command: ModelCommand,
+    },
+    /// Say what is installed, which version, and what is missing
+    Doctor,
+    /// Print shell completions
+    Completions {
+        /// Shell to complete for
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff)
+    Man,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The experiment
+    pub file: PathBuf,
+    /// Override a value of the file, as in task.samples=5
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Arguments of `ask`.
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// File with the text, - for standard input
+    #[arg(long, value_name = "FILE|-")]
+    pub context: String,
+    /// A question; repeat it for several, each is answered from the same compressed cache
+    #[arg(long, value_name = "TEXT", required = true)]
+    pub question: Vec<String>,
+    /// How every answer begins
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub answer_prefix: String,
+    /// Name of a model, or a folder in Hugging Face layout
+    #[arg(long, value_name = "NAME|FOLDER", default_value = DEFAULT_MODEL)]
+    pub model: String,
+    /// Press by name, with default parameters; none: nothing is compressed
+    #[arg(long, value_name = "NAME", conflicts_with = "pipeline")]
+    pub press: Option<String>,
+    /// TOML file with one [[press]] table
+    #[arg(long, value_name = "FILE.toml")]
+    pub pipeline: Option<PathBuf>,
+    /// Fraction of the KV pairs that is removed, for a press that has no compression_ratio of its own
+    #[arg(long, value_name = "R")]
+    pub ratio: Option<f64>,
+    /// Put the question into the compressed text
+    #[arg(long)]
+    pub visible: bool,
+    /// Use the text as it is, without the model's chat template
+    #[arg(long)]
+    pub raw: bool,
+    /// Most tokens of an answer
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub max_new_tokens: usize,
+    /// Longest context, tokens; longer ones lose their end [default: what the model can take]
+    #[arg(long, value_name = "N")]
+    pub max_context_length: Option<usize>,
+    /// Go on after the token that ends an answer
+    #[arg(long)]
+    pub ignore_eos: bool,
+    /// Seed of presses that draw random numbers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// auto | f32 | bf16 | f16; auto: bf16 where the processor has bf16 arithmetic or a GPU does the work, else f32
+    #[arg(long, value_name = "DTYPE", default_value = "auto")]
+    pub dtype: DtypeChoice,
+    /// cpu | cuda:N | auto
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: DeviceChoice,
+    /// Threads of the tensor operations [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096))]
+    pub threads: Option<i32>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Print the rendered prompt to standard error
+    #[arg(long)]
+    pub show_prompt: bool,
+}
+
+/// Commands about presses.
+#[derive(Debug, Subcommand)]
+pub enum PressCommand {
+    /// All presses, a line each
+    List,
+    /// One press: idea, formula, what it reads, parameters, paper
+    Show {
+        /// Its name
+        name: String,
+    },
+}
+
+/// Commands about models.
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// Models that can be used by name
+    List,
+    /// Architecture, size of the weights, KV bytes per token and of a context
+    Info {
+        /// Name or folder
+        name: String,
+        /// Tokens of context
+        #[arg(long, value_name = "N")]
+        context: Option<u64>,
+        /// Dtype of weights and cache
+        #[arg(long, value_name = "DTYPE", default_value = "f16")]
+        dtype: DtypeChoice,
+    },
+    /// Turn a GGUF file into a model folder
+    Import {
+        /// The GGUF file
+        file: PathBuf,
+        /// Name of the model [default: the file's name]
+        #[arg(long)]
+        name: Option<String>,
+        /// Dtype of the stored weights; f32 loses nothing
+        #[arg(long, value_name = "DTYPE", default_value = "f32")]
+        dtype: DtypeChoice,
+    },
+    /// Fetch a model from the Hugging Face hub
+    Fetch {
+        /// ORG/NAME on the hub
+        repo: String,
+        /// Branch, tag or commit
+        #[arg(long, value_name = "REVISION")]
+        revision: Option<String>,
+    },
+}

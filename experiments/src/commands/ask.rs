@@ -1,0 +1,214 @@
+//! `pressroom ask`: questions about a text, answered from its compressed cache.
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use pressroom::model::TokenStream;
+use pressroom::press::Registry;
+use pressroom::pipeline::{Answer, DecodeOptions, Prompt, Question, Regime, StopReason, answer};
+use pressroom::plan::{BASELINE, SessionPlan, sessions};
+use pressroom::spec::{PressSpec, Spec};
+use pressroom::{Error, cache::KvCache};
+use serde::Serialize;
+
+use super::print;
+use super::table::bytes;
+use crate::cli::AskArgs;
+use crate::engine::{Engine, open_model};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    press: String,
+    ratio: f64,
+    question: Regime,
+    context_tokens: usize,
+    answers: Vec<AnswerReport>,
+    cache: CacheReport,
+    timings: Timings,
+    peak_rss_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct AnswerReport {
+    question: String,
+    text: String,
+    token_ids: Vec<i64>,
+    stop_reason: StopReason,
+}
+
+#[derive(Serialize)]
+struct CacheReport {
+    bytes: u64,
+    uncompressed_bytes: u64,
+    kept: Vec<Vec<i64>>,
+}
+
+#[derive(Default, Serialize)]
+struct Timings {
+    load_s: f64,
+    prefill_s: f64,
+    decode_s: f64,
+    decode_tokens_per_s: f64,
+}
+
+/// Runs `ask`.
+///
+/// # Errors
+/// Bad arguments, a model that cannot be loaded, a press that cannot compress the text.
+pub fn ask(args: &AskArgs) -> Result<()> {
+    if let Some(threads) = args.threads {
+        tch::set_num_threads(threads);
+    }
+    let registry = pressroom_presses::registry()?;
+    let presses = presses_of(args, &registry)?;
+    let context = read_context(&args.context)?;
+    let folder = open_model(&args.model)?;
+    let layers = folder.config().num_hidden_layers;
+    let chosen = match &presses {
+        Some(presses) => one_session(sessions(presses, args.ratio.as_slice(), layers)?)?,
+        None => SessionPlan::baseline(),
+    };
+    let engine = Engine::load(&folder, args.device, args.dtype)?;
+    let longest = engine.longest_context(args.max_new_tokens).min(args.max_context_length.unwrap_or(usize::MAX));
+    let mut report = Report {
+        model: engine.name.clone(),
+        press: chosen.label.clone(),
+        ratio: chosen.ratio,
+        question: if args.visible { Regime::Visible } else { Regime::Hidden },
+        context_tokens: 0,
+        answers: Vec::new(),
+        cache: CacheReport { bytes: 0, uncompressed_bytes: 0, kept: Vec::new() },
+        timings: Timings { load_s: engine.load_s, ..Timings::default() },
+        peak_rss_bytes: None,
+    };
+    let questions: Vec<Question> = args
+        .question
+        .iter()
+        .map(|text| Question { text: text.clone(), answer_prefix: args.answer_prefix.clone() })
+        .collect();
+    // A visible question is part of what is compressed, so each has a context of its own.
+    let rounds: Vec<&[Question]> = if args.visible { questions.chunks(1).collect() } else { vec![&questions] };
+    for round in rounds {
+        let prompt = engine.prompt(&context, round, report.question, args.raw, longest)?;
+        if args.show_prompt {
+            eprintln!("{}", prompt.rendered);
+        }
+        let start = Instant::now();
+        let session = engine.compress(&prompt.context, &[&chosen.pipeline], args.seed)?.remove(0)?;
+        report.timings.prefill_s += start.elapsed().as_secs_f64();
+        let cache = session.into_cache(layers)?;
+        report.context_tokens = prompt.context.len();
+        report.cache = CacheReport {
+            bytes: cache.bytes() as u64,
+            uncompressed_bytes: engine.uncompressed_bytes(prompt.context.len()),
+            kept: cache.lengths(),
+        };
+        decode(args, &engine, &cache, &prompt, round, &mut report)?;
+    }
+    let generated: usize = report.answers.iter().map(|answer| answer.token_ids.len()).sum();
+    report.timings.decode_tokens_per_s = generated as f64 / report.timings.decode_s.max(f64::MIN_POSITIVE);
+    report.peak_rss_bytes = peak_rss_bytes();
+    if args.json {
+        return print(&format!("{}\n", serde_json::to_string(&report)?));
+    }
+    eprintln!(
+        "{}, {} at ratio {:.2}: {} context tokens in {} of {}; prefill {:.2} s, decode {:.1} tokens/s",
+        report.model,
+        report.press,
+        report.ratio,
+        report.context_tokens,
+        bytes(u128::from(report.cache.bytes)),
+        bytes(u128::from(report.cache.uncompressed_bytes)),
+        report.timings.prefill_s,
+        report.timings.decode_tokens_per_s,
+    );
+    Ok(())
+}
+
+/// Answers a round of questions: together for `--json`, one after another and streamed for people.
+fn decode(
+    args: &AskArgs,
+    engine: &Engine,
+    cache: &KvCache,
+    prompt: &Prompt,
+    round: &[Question],
+    report: &mut Report,
+) -> Result<()> {
+    let eos_token_ids = if args.ignore_eos { Vec::new() } else { engine.generation.eos_token_ids.clone() };
+    let options = DecodeOptions { max_new_tokens: args.max_new_tokens, eos_token_ids };
+    let start = Instant::now();
+    let answers: Vec<Answer> = if args.json {
+        let asked: Vec<(&KvCache, &[i64])> = prompt.questions.iter().map(|ids| (cache, ids.as_slice())).collect();
+        answer(&engine.model, &asked, &options, &mut |_, _| {})?
+    } else {
+        let mut answers = Vec::new();
+        for (question, ids) in round.iter().zip(&prompt.questions) {
+            if std::io::stdout().is_terminal() || args.question.len() > 1 {
+                print(&format!("{}\n", question.text.trim()))?;
+            }
+            let mut stream = engine.tokenizer.stream();
+            answers.extend(answer(&engine.model, &[(cache, ids)], &options, &mut |_, id| show(&mut stream, id))?);
+            print("\n")?;
+        }
+        answers
+    };
+    report.timings.decode_s += start.elapsed().as_secs_f64();
+    for (question, answer) in round.iter().zip(answers) {
+        report.answers.push(AnswerReport {
+            question: question.text.clone(),
+            text: engine.tokenizer.decode(&answer.token_ids)?,
+            token_ids: answer.token_ids,
+            stop_reason: answer.stop_reason,
+        });
+    }
+    Ok(())
+}
+
+/// Shows a token as it comes. A reader that has gone away must not end the answer half way.
+fn show(stream: &mut TokenStream<'_>, id: i64) {
+    if let Ok(text) = stream.push(id) {
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+}
+
+/// The presses that the arguments name; `None` where nothing is compressed.
+fn presses_of(args: &AskArgs, registry: &Registry) -> Result<Option<Vec<PressSpec>>> {
+    if let Some(file) = &args.pipeline {
+        let text = std::fs::read_to_string(file).map_err(Error::io(file))?;
+        return Ok(Some(Spec::parse_pipeline(&text, &file.display().to_string(), registry)?));
+    }
+    match (args.press.as_deref().filter(|name| *name != BASELINE), args.ratio) {
+        (Some(name), Some(ratio)) => Ok(Some(vec![PressSpec::named(name, ratio, registry)?])),
+        (Some(name), None) => anyhow::bail!("how much should `{name}` remove? add --ratio R, as in --ratio 0.5"),
+        (None, Some(_)) => anyhow::bail!("--ratio needs a press: add --press NAME"),
+        (None, None) => Ok(None),
+    }
+}
+
+fn one_session(mut sessions: Vec<SessionPlan>) -> Result<SessionPlan> {
+    match (sessions.pop(), sessions.len()) {
+        (Some(session), 0) => Ok(session),
+        (_, others) => anyhow::bail!("`ask` uses one press and the file has {}; `pressroom run` compares several", others + 1),
+    }
+}
+
+fn read_context(source: &str) -> Result<String> {
+    if source == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("reading the context from standard input")?;
+        return Ok(text);
+    }
+    Ok(std::fs::read_to_string(Path::new(source)).map_err(Error::io(source))?)
+}
+
+/// Most memory that the process has held, where the system tells.
+fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}

@@ -1,0 +1,48 @@
+//! The commands of `pressroom`.
+
+mod ask;
+mod doctor;
+mod model;
+mod press;
+mod run;
+mod table;
+
+use std::io::Write;
+
+use anyhow::Result;
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command};
+
+/// Runs a parsed command line.
+///
+/// # Errors
+/// What the command could not do, with its causes.
+pub fn dispatch(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Ask(args) => ask::ask(&args),
+        Command::Press { command } => press::press(&command),
+        Command::Model { command } => model::model(&command),
+        Command::Doctor => doctor::doctor(),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "pressroom", &mut text);
+            print(&String::from_utf8_lossy(&text))
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut text)?;
+            print(&String::from_utf8_lossy(&text))
+        }
+    }
+}
+
+/// Writes to standard output; a reader that has gone away (a closed pipe) is no error.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}

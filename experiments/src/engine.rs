@@ -1,0 +1,118 @@
+//! A model ready to answer: weights, tokenizer, chat template.
+
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pressroom::model::{ChatTemplate, GenerationConfig, Llama, LoadOptions, ModelFolder, TextTokenizer};
+use pressroom::pipeline::{Hardware, Prompt, PromptOptions, Question, Regime, Session, open_device};
+use pressroom::plan::{DeviceChoice, DtypeChoice};
+use pressroom::press::Pipeline;
+use pressroom::{Error, Result};
+use tch::Device;
+
+/// A loaded model with everything that turns text into answers.
+pub struct Engine {
+    /// Name in reports.
+    pub name: String,
+    /// The model.
+    pub model: Llama,
+    /// Its tokenizer.
+    pub tokenizer: TextTokenizer,
+    /// Its chat template, if it has one.
+    pub template: Option<ChatTemplate>,
+    /// When answers end.
+    pub generation: GenerationConfig,
+    /// Seconds that loading took.
+    pub load_s: f64,
+}
+
+/// A context compressed by one press, or why it could not be.
+pub type Compressed = Result<Session>;
+
+impl Engine {
+    /// Loads a model.
+    ///
+    /// # Errors
+    /// The device cannot be used; the folder's files are missing or broken.
+    pub fn load(folder: &ModelFolder, device: DeviceChoice, dtype: DtypeChoice) -> Result<Self> {
+        let start = Instant::now();
+        let device = match device {
+            DeviceChoice::Cpu => Device::Cpu,
+            DeviceChoice::Cuda(index) => open_device(Device::Cuda(index))?,
+            DeviceChoice::Auto => open_device(Device::Cuda(0)).unwrap_or(Device::Cpu),
+        };
+        let bf16 = device != Device::Cpu || Hardware::detect().bf16_arithmetic;
+        let tokenizer = TextTokenizer::read(folder.path())?;
+        let template = ChatTemplate::read(folder.path())?;
+        let generation = folder.generation()?;
+        let options = LoadOptions { device, kind: dtype.resolve(bf16), progress: loading_bar() };
+        let model = Llama::load(folder, &options)?;
+        Ok(Self { name: folder.name(), model, tokenizer, template, generation, load_s: start.elapsed().as_secs_f64() })
+    }
+
+    /// Longest context that leaves `reserved` positions of the model's for question and answer.
+    pub fn longest_context(&self, reserved: usize) -> usize {
+        usize::try_from(self.model.config().max_position_embeddings).unwrap_or(0).saturating_sub(reserved)
+    }
+
+    /// Tokenizes a context and its questions with the model's template.
+    ///
+    /// # Errors
+    /// See [`Prompt::build`].
+    pub fn prompt(
+        &self,
+        context: &str,
+        questions: &[Question],
+        regime: Regime,
+        raw: bool,
+        longest: usize,
+    ) -> Result<Prompt> {
+        let options = PromptOptions { regime, raw, max_context_length: longest };
+        Prompt::build(context, questions, self.template.as_ref(), &self.tokenizer, options)
+    }
+
+    /// Prefills a context once for all pipelines.
+    ///
+    /// # Errors
+    /// The model itself fails; a press that fails is an error in its place of the list.
+    pub fn compress(&self, context: &[i64], pipelines: &[&Pipeline], seed: u64) -> Result<Vec<Compressed>> {
+        let mut sessions: Vec<Session> = pipelines.iter().map(|&pipeline| Session::new(pipeline.clone())).collect();
+        let mut hooks: Vec<&mut dyn pressroom::hooks::AttentionHook> = Vec::with_capacity(sessions.len());
+        for session in &mut sessions {
+            hooks.push(session);
+        }
+        let outcomes = self.model.prefill(context, seed, &mut hooks)?;
+        Ok(sessions.into_iter().zip(outcomes).map(|(session, outcome)| outcome.map(|()| session)).collect())
+    }
+
+    /// Bytes of the cache of `tokens` tokens, nothing compressed.
+    pub fn uncompressed_bytes(&self, tokens: usize) -> u64 {
+        let elements = self.model.config().kv_elements_per_token() * tokens as u128;
+        u64::try_from(elements * self.model.kind().elt_size_in_bytes() as u128).unwrap_or(u64::MAX)
+    }
+}
+
+/// Opens a model by name, with the default model's way in as a hint when nothing is there.
+///
+/// # Errors
+/// There is no such model.
+pub fn open_model(name: &str) -> Result<ModelFolder> {
+    ModelFolder::open(name).map_err(|error| match error {
+        Error::Input(text) if name == DEFAULT_MODEL => {
+            Error::Input(format!("{text}; `make setup` brings the default model"))
+        }
+        other => other,
+    })
+}
+
+/// The model that is used where none is named.
+pub const DEFAULT_MODEL: &str = "smollm2-135m-instruct";
+
+fn loading_bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    // The template is a constant; a mistake in it would only lose the bar's looks.
+    if let Ok(style) = ProgressStyle::with_template("loading {wide_bar} {bytes}/{total_bytes}") {
+        bar.set_style(style);
+    }
+    bar
+}

@@ -1,0 +1,7 @@
+//! Properties that hold for every input: selections, caches, attention, batches, questions.
+
+mod attention;
+mod caches;
+mod pipeline;
+mod presses;
+mod support;

@@ -1,0 +1,43 @@
+//! Random tensors and the tiny grouped-query model.
+
+use std::path::Path;
+
+use indicatif::ProgressBar;
+use pressroom::model::{Llama, LlamaConfig, LoadOptions, ModelFolder, Rotary};
+use pressroom::random;
+use pressroom::view::{Geometry, LayerView, Materialised};
+use tch::{Device, Kind, Tensor};
+
+/// Uniform values in `[-1, 1)`.
+pub fn values(seed: u64, shape: &[i64]) -> Tensor {
+    random::uniform(seed, shape, Device::Cpu).unwrap() * 2.0 - 1.0
+}
+
+/// The tiny model with 4 query heads and 2 KV heads.
+pub fn tiny() -> Llama {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/tiny/gqa");
+    let options = LoadOptions { device: Device::Cpu, kind: Kind::Float, progress: ProgressBar::hidden() };
+    Llama::load(&ModelFolder::read(&folder).unwrap(), &options).unwrap()
+}
+
+/// Geometry of [`view`]: 4 heads, 2 KV heads of 8 channels.
+pub const GEOMETRY: Geometry = Geometry { layers: 1, heads: 4, kv_heads: 2, head_dim: 8 };
+
+/// A rotary embedding for [`GEOMETRY`].
+pub fn rotary() -> Rotary {
+    let config = r#"{"model_type": "llama", "vocab_size": 8, "hidden_size": 32, "intermediate_size": 8,
+        "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2}"#;
+    Rotary::new(&LlamaConfig::parse(config).unwrap(), Device::Cpu).unwrap()
+}
+
+/// A view with everything materialised, of given keys, values and queries.
+pub fn view_of<'a>(keys: Tensor, values: Tensor, queries: Tensor, rotary: &'a Rotary) -> LayerView<'a> {
+    let parts = Materialised { queries: Some(queries), ..Materialised::default() };
+    LayerView::new(0, GEOMETRY, keys, values, parts, rotary).unwrap()
+}
+
+/// A view of random tensors of some magnitude.
+pub fn view<'a>(seed: u64, batch: i64, tokens: i64, scale: f64, kind: Kind, rotary: &'a Rotary) -> LayerView<'a> {
+    let draw = |part: u64, heads: i64| (values(seed * 3 + part, &[batch, heads, tokens, 8]) * scale).to_kind(kind);
+    view_of(draw(0, 2), draw(1, 2), draw(2, 4), rotary)
+}
