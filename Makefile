@@ -5,7 +5,7 @@ GGUF := .deps/gguf/smollm2-135m-instruct.Q4_1.gguf
 .PHONY: demo test setup setup-cuda lint fuzz
 
 demo: setup
-	cargo run --release --bin pressroom -- run experiments/configs/quickstart.toml
+	cargo run --bin pressroom -- run experiments/configs/quickstart.toml
 
 test: setup
 	cargo test --workspace
@@ -14,7 +14,7 @@ setup: $(MODEL)
 
 $(MODEL): scripts/setup.py
 	python3 scripts/setup.py
-	cargo run --release --bin pressroom -- model import $(GGUF) --name smollm2-135m-instruct
+	cargo run --bin pressroom -- model import $(GGUF) --name smollm2-135m-instruct
 	@touch $(MODEL)
 
 setup-cuda: setup

@@ -44,7 +44,7 @@ pub fn run(
     progress.set_position(records.len() as u64);
     for (index, sample) in samples.iter().enumerate() {
         let due: Vec<&SessionPlan> =
-            sessions.iter().filter(|cell| !done.contains(&(cell.label.clone(), cell.ratio.to_bits(), index))).collect();
+            sessions.iter().filter(|plan| !done.contains(&(plan.label.clone(), plan.ratio.to_bits(), index))).collect();
         if due.is_empty() {
             continue;
         }
@@ -53,14 +53,14 @@ pub fn run(
         let longest = engine.longest_context(sample.max_new_tokens);
         let prompt = engine.prompt(&sample.context, &[asked], options.regime, options.raw, longest).map_err(blame)?;
         let start = Instant::now();
-        let pipelines: Vec<&Pipeline> = due.iter().map(|cell| &cell.pipeline).collect();
-        let sessions =
+        let pipelines: Vec<&Pipeline> = due.iter().map(|plan| &plan.pipeline).collect();
+        let outcomes =
             engine.compress(&prompt.context, &pipelines, options.seed.wrapping_add(index as u64)).map_err(blame)?;
         let prefill_s = start.elapsed().as_secs_f64();
-        for (cell, session) in due.into_iter().zip(sessions) {
+        for (plan, session) in due.into_iter().zip(outcomes) {
             let blank = Record {
-                press: cell.label.clone(),
-                ratio: cell.ratio,
+                press: plan.label.clone(),
+                ratio: plan.ratio,
                 index,
                 task: sample.task.clone(),
                 question: options.regime,
@@ -84,7 +84,7 @@ pub fn run(
     }
     progress.finish_and_clear();
     let order =
-        |record: &Record| sessions.iter().position(|cell| cell.label == record.press && cell.ratio == record.ratio);
+        |record: &Record| sessions.iter().position(|plan| plan.label == record.press && plan.ratio == record.ratio);
     records.sort_by_key(|record| (record.index, order(record)));
     Ok(records)
 }

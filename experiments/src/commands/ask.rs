@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use pressroom::model::TokenStream;
-use pressroom::press::Registry;
 use pressroom::pipeline::{Answer, DecodeOptions, Prompt, Question, Regime, StopReason, answer};
 use pressroom::plan::{BASELINE, SessionPlan, sessions};
+use pressroom::press::Registry;
 use pressroom::spec::{PressSpec, Spec};
 use pressroom::{Error, cache::KvCache};
 use serde::Serialize;
@@ -193,7 +193,9 @@ fn presses_of(args: &AskArgs, registry: &Registry) -> Result<Option<Vec<PressSpe
 fn one_session(mut sessions: Vec<SessionPlan>) -> Result<SessionPlan> {
     match (sessions.pop(), sessions.len()) {
         (Some(session), 0) => Ok(session),
-        (_, others) => anyhow::bail!("`ask` uses one press and the file has {}; `pressroom run` compares several", others + 1),
+        (_, others) => {
+            anyhow::bail!("`ask` uses one press and the file has {}; `pressroom run` compares several", others + 1)
+        }
     }
 }
 

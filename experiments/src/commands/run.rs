@@ -76,7 +76,9 @@ fn summary(sessions: &[SessionPlan], records: &[Record]) -> String {
         .map(|session| {
             let own: Vec<&Record> = records
                 .iter()
-                .filter(|record| record.press == session.label && record.ratio == session.ratio && record.error.is_none())
+                .filter(|record| {
+                    record.press == session.label && record.ratio == session.ratio && record.error.is_none()
+                })
                 .collect();
             let count = own.len().max(1) as f64;
             let mean = |value: fn(&Record) -> f64| own.iter().map(|record| value(record)).sum::<f64>() / count;

@@ -32,6 +32,8 @@ pub struct TaskSpec {
     pub question: Regime,
     /// Most tokens of an answer; `None` leaves it to the task or the file.
     pub max_new_tokens: Option<usize>,
+    /// Whether contexts are used as they are, without the model's chat template.
+    pub raw: bool,
 }
 
 /// Where contexts and questions come from.
@@ -98,6 +100,7 @@ impl TaskSpec {
             }
         };
         let max_new_tokens = count(&mut table, "max_new_tokens", mistakes);
+        let raw = table.flag("raw", mistakes).unwrap_or(false);
         let kind = match (table.get("name").is_some(), table.get("file").is_some()) {
             (true, false) => builtin(&mut table, mistakes),
             (false, true) => file(&mut table, mistakes),
@@ -113,7 +116,7 @@ impl TaskSpec {
             }
         };
         table.finish(mistakes);
-        Some(Self { kind: kind?, question: regime, max_new_tokens })
+        Some(Self { kind: kind?, question: regime, max_new_tokens, raw })
     }
 }
 

@@ -68,12 +68,13 @@ fn greedy_continuations_are_transformers() {
 #[derive(Deserialize)]
 struct Answers {
     max_new_tokens: usize,
-    contexts: BTreeMap<String, AnswerContext>,
+    contexts: Vec<AnswerContext>,
     cases: Vec<AnswerCase>,
 }
 
 #[derive(Deserialize)]
 struct AnswerContext {
+    id: String,
     context_ids: Vec<i64>,
 }
 
@@ -112,23 +113,28 @@ fn answers_from_compressed_caches_are_kvpresss() {
     let golden: Answers = support::json("answers.json");
     let registry = pressroom_presses::registry().unwrap();
     let layers = model.geometry().layers;
-    let options = DecodeOptions { max_new_tokens: golden.max_new_tokens, eos_token_ids: folder.generation().unwrap().eos_token_ids };
+    let options = DecodeOptions {
+        max_new_tokens: golden.max_new_tokens,
+        eos_token_ids: folder.generation().unwrap().eos_token_ids,
+    };
     assert!(golden.cases.len() >= 20);
     let mut seen: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for (name, context) in &golden.contexts {
-        let cases: Vec<&AnswerCase> = golden.cases.iter().filter(|case| &case.context == name).collect();
+    for context in &golden.contexts {
+        let cases: Vec<&AnswerCase> = golden.cases.iter().filter(|case| case.context == context.id).collect();
         let pipeline = |case: &AnswerCase| {
             if case.press == "none" {
                 return Pipeline::default();
             }
             let press = build(&registry, &case.press, &params(&case.params), case.params.get("press")).into_press();
-            Pipeline::new(vec![Stage { press, budgets: vec![Budget::from_ratio(case.ratio).unwrap(); layers] }], layers).unwrap()
+            Pipeline::new(vec![Stage { press, budgets: vec![Budget::from_ratio(case.ratio).unwrap(); layers] }], layers)
+                .unwrap()
         };
         // One prefill for all cases of the context, as in a run.
         let caches = compress(&model, &context.context_ids, cases.iter().map(|case| pipeline(case)).collect());
         for (case, cache) in cases.iter().zip(&caches) {
             for golden in &case.answers {
-                let ours = answer(&model, &[(cache, &golden.question_ids)], &options, &mut |_, _| {}).unwrap().remove(0);
+                let ours =
+                    answer(&model, &[(cache, &golden.question_ids)], &options, &mut |_, _| {}).unwrap().remove(0);
                 // The reference does not look for the end in the first token it generates.
                 if golden.ids.first().is_some_and(|first| options.eos_token_ids.contains(first)) {
                     assert_eq!(ours.token_ids, golden.ids[..1], "{}", case.id);
