@@ -58,7 +58,8 @@ fn the_stored_plan_says_everything_that_decides_an_answer() {
     assert_eq!(serde_json::to_string_pretty(&stored).unwrap(), json);
     assert_eq!(stored["model"], json!({ "path": "smollm2-135m-instruct", "device": "cuda:1", "dtype": "bf16" }));
     let task = json!({
-        "name": "needle", "context_tokens": 1024, "samples": 7, "question": "visible", "max_new_tokens": 32
+        "name": "needle", "context_tokens": 1024, "samples": 7, "question": "visible", "max_new_tokens": 32,
+        "raw": false
     });
     assert_eq!(stored["task"], task);
     assert_eq!(stored["seed"], 7);
