@@ -73,7 +73,9 @@ fn nothing_unwraps_outside_tests() {
     for (name, text) in sources().iter().filter(|(name, _)| !is_test(name)) {
         for (number, line) in code(text).lines().enumerate() {
             let line = line.trim_start();
-            let found = [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!("].iter().find(|word| line.contains(**word));
+            let found = [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!("]
+                .iter()
+                .find(|word| line.contains(**word));
             assert!(line.starts_with("//") || found.is_none(), "{name}:{}: {line}", number + 1);
         }
     }
@@ -113,7 +115,12 @@ fn every_press_file_is_listed_and_documented() {
 #[test]
 fn the_words_of_the_field_are_used() {
     // Each beside the word that is used instead.
-    let avoided = [("retained tokens", "kept"), ("dropped tokens", "evicted"), ("pruning ratio", "compression ratio"), ("compactor", "press")];
+    let avoided = [
+        ("retained tokens", "kept"),
+        ("dropped tokens", "evicted"),
+        ("pruning ratio", "compression ratio"),
+        ("compactor", "press"),
+    ];
     for (name, text) in sources().iter().filter(|(name, _)| !name.ends_with("tidy.rs")) {
         for (word, instead) in avoided {
             assert!(!text.to_lowercase().contains(word), "{name} says {word:?}; the word is {instead:?}");

@@ -115,6 +115,8 @@ pub fn known_models(home: &Path) -> Vec<String> {
         .flatten()
         .filter(|entry| entry.path().join("config.json").is_file())
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        // An interrupted import leaves a hidden folder.
+        .filter(|name| !name.starts_with('.'))
         .collect();
     names.sort();
     names

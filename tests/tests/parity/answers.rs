@@ -48,6 +48,7 @@ fn assert_same(id: &str, ours: &[i64], theirs: &[i64], gaps: &[f64]) {
 
 #[test]
 fn greedy_continuations_are_transformers() {
+    let _alone = support::alone();
     let folder = smollm2();
     let (model, tokenizer) = (support::load(&folder), TextTokenizer::read(folder.path()).unwrap());
     let golden: Greedy = support::json("greedy.json");
@@ -108,6 +109,7 @@ fn compress(model: &Llama, context: &[i64], pipelines: Vec<Pipeline>) -> Vec<pre
 
 #[test]
 fn answers_from_compressed_caches_are_kvpresss() {
+    let _alone = support::alone();
     let folder = smollm2();
     let (model, tokenizer) = (support::load(&folder), TextTokenizer::read(folder.path()).unwrap());
     let golden: Answers = support::json("answers.json");

@@ -1,6 +1,7 @@
 //! Golden files and tiny models.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::ProgressBar;
 use pressroom::model::{Llama, LoadOptions, ModelFolder};
@@ -16,6 +17,12 @@ pub fn golden(name: &str) -> PathBuf {
 /// A golden JSON file.
 pub fn json<T: DeserializeOwned>(name: &str) -> T {
     serde_json::from_slice(&std::fs::read(golden(name)).unwrap()).unwrap()
+}
+
+/// Held by tests that run the real model: libtorch's threads of two of them would only wait for each other.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static MODEL: Mutex<()> = Mutex::new(());
+    MODEL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Loads a folder in float32 on the CPU.

@@ -46,10 +46,10 @@ proptest! {
         let selection = Selection::ragged(pressroom::press::RaggedIndices { indices: Tensor::from_slice(&flat), indptr });
         let selected = cache.select(&selection).unwrap();
         prop_assert_eq!(selected.lengths(), lists.iter().map(|l| l.len() as i64).collect::<Vec<_>>());
-        for head in 0..2 {
+        for (head, list) in lists.iter().enumerate() {
             let (keys, _) = cache.prefix().head(head).unwrap();
             let all = Tensor::cat(&[keys, cache.appended().unwrap().0.get(head as i64)], 0);
-            let expected = all.index_select(0, &Tensor::from_slice(&lists[head]));
+            let expected = all.index_select(0, &Tensor::from_slice(list));
             prop_assert_eq!(selected.prefix().head(head).unwrap().0, expected);
         }
     }

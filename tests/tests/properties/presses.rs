@@ -190,7 +190,8 @@ fn a_chain_is_its_stages_one_after_another() {
 
 #[test]
 fn a_press_that_panics_or_decides_nonsense_is_an_error_of_its_own() {
-    struct Broken(fn(&LayerView<'_>) -> Selection);
+    type Decide = fn(&LayerView<'_>) -> Selection;
+    struct Broken(Decide);
     impl Press for Broken {
         fn identity(&self) -> String {
             "broken".into()
@@ -209,7 +210,7 @@ fn a_press_that_panics_or_decides_nonsense_is_an_error_of_its_own() {
         pressroom::press::Pipeline::new(vec![pressroom::press::Stage { press, budgets }], 3).unwrap()
     };
     let knorm = all().remove(1).1;
-    let cases: [(fn(&LayerView<'_>) -> Selection, &str); 3] = [
+    let cases: [(Decide, &str); 3] = [
         (|view| Selection::uniform(&view.keys().matmul(view.keys())).unwrap(), "panicked"),
         (|_| Selection::uniform(&Tensor::from_slice(&[99i64, 98]).view([1, 2, 1])).unwrap(), "index 99 of 20 tokens"),
         (|_| Selection::uniform(&Tensor::from_slice(&[1i64]).view([1, 1, 1])).unwrap(), "1 heads where there are 2"),

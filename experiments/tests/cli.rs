@@ -1,0 +1,291 @@
+//! The real binary: on the real model where an answer counts, on a tiny one where an error does.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+fn pressroom(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pressroom")).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Fails with a message that holds `expected`, without a panic.
+fn refused(args: &[&str], expected: &[&str]) {
+    let output = pressroom(args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{args:?} succeeded");
+    assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+    for part in expected {
+        assert!(stderr.contains(part), "{args:?}: {part:?} is not in {stderr}");
+    }
+}
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name)
+}
+
+const NEEDLE: &str = "The bakery opens at six. The password of the lighthouse is marmalade. Ships pass at night, and the \
+    keeper sleeps by day. Nobody swims in the harbour in winter, because the water is cold and the stones are sharp.";
+
+/// A context file.
+fn context(folder: &Path, text: &str) -> String {
+    let path = folder.join("context.txt");
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn ask_answers_from_a_compressed_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let context = context(folder.path(), &NEEDLE.repeat(4));
+    let question = "\nWhat is the password of the lighthouse?";
+    let ask = |more: &[&str]| -> serde_json::Value {
+        let mut args = vec!["ask", "--context", &context, "--question", question, "--json", "--max-new-tokens", "16"];
+        args.extend(more);
+        let output = pressroom(&args);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let full = ask(&["--dtype", "f32"]);
+    assert_eq!(full["press"], "none");
+    assert!(full["answers"][0]["text"].as_str().unwrap().contains("marmalade"), "{full}");
+    assert_eq!(full["cache"]["bytes"], full["cache"]["uncompressed_bytes"]);
+    let tokens = full["context_tokens"].as_i64().unwrap();
+
+    let pressed = ask(&[
+        "--dtype",
+        "f32",
+        "--press",
+        "expected_attention",
+        "--ratio",
+        "0.25",
+        "--question",
+        "\nWhen does the bakery open?",
+    ]);
+    assert_eq!(pressed["answers"].as_array().unwrap().len(), 2);
+    assert_eq!(pressed["cache"]["kept"].as_array().unwrap().len(), 30);
+    let kept = (tokens as f64 * 0.75) as i64;
+    assert_eq!(pressed["cache"]["kept"][0], serde_json::json!([kept, kept, kept]));
+    assert_eq!(pressed["cache"]["bytes"].as_i64().unwrap(), kept * 2 * 30 * 3 * 64 * 4);
+    for field in ["load_s", "prefill_s", "decode_s", "decode_tokens_per_s"] {
+        assert!(pressed["timings"][field].as_f64().unwrap() > 0.0, "{field}");
+    }
+    assert!(pressed["peak_rss_bytes"].as_u64().unwrap() > 500_000_000);
+
+    // A question asked second gets the answer it gets when it is asked alone.
+    let second = ask(&["--dtype", "f32", "--press", "expected_attention", "--ratio", "0.25"]);
+    assert_eq!(second["answers"][0], pressed["answers"][0]);
+}
+
+#[test]
+fn run_writes_answers_and_resumes() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows: String = ["marmalade", "six"]
+        .iter()
+        .zip(["the password of the lighthouse", "the hour at which the bakery opens"])
+        .map(|(answer, what)| {
+            let row = serde_json::json!({"context": NEEDLE.repeat(2), "question": format!("\nWhat is {what}?"), "answer": [answer], "max_new_tokens": 8, "task": "facts"});
+            format!("{row}\n")
+        })
+        .collect();
+    std::fs::write(folder.path().join("rows.jsonl"), rows).unwrap();
+    let output = folder.path().join("out");
+    let toml = format!(
+        "[model]\npath = \"smollm2-135m-instruct\"\ndtype = \"f32\"\n[task]\nfile = {:?}\n[[press]]\nname = \"knorm\"\n\
+         [[press]]\nname = \"adakv\"\npress = {{ name = \"snapkv\", window_size = 16 }}\n\
+         [sweep]\ncompression_ratio = [0.5]\n[run]\noutput = {:?}\n",
+        folder.path().join("rows.jsonl"),
+        output
+    );
+    let file = folder.path().join("run.toml");
+    std::fs::write(&file, toml).unwrap();
+    let file = file.display().to_string();
+    let first = pressroom(&["run", &file]);
+    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    assert!(stdout(&first).contains("adakv(snapkv)") && !stdout(&first).contains('\u{1b}'), "{}", stdout(&first));
+    let answers = std::fs::read_to_string(output.join("answers.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2 * 3);
+    assert_eq!(
+        (&lines[0]["press"], &lines[0]["score"], &lines[0]["question"]),
+        (&"none".into(), &1.0.into(), &"hidden".into())
+    );
+    let share = lines[2]["cache_bytes"].as_f64().unwrap() / lines[0]["cache_bytes"].as_f64().unwrap();
+    assert!((share - 0.5).abs() < 0.02, "{share}");
+
+    // An interruption in the middle of a line: the rerun completes the file and repeats nothing.
+    let cut = answers.len() - 20;
+    std::fs::write(output.join("answers.jsonl"), &answers[..cut]).unwrap();
+    assert!(pressroom(&["run", &file]).status.success());
+    let resumed = std::fs::read_to_string(output.join("answers.jsonl")).unwrap();
+    assert_eq!(resumed.lines().take(5).collect::<Vec<_>>(), answers.lines().take(5).collect::<Vec<_>>());
+    let last: serde_json::Value = serde_json::from_str(resumed.lines().last().unwrap()).unwrap();
+    assert_eq!(last["token_ids"], lines[5]["token_ids"]);
+    refused(&["run", &file, "--set", "run.seed=7"], &["another plan"]);
+}
+
+#[test]
+fn presses_are_listed_and_shown_from_their_sources() {
+    let list = stdout(&pressroom(&["press", "list"]));
+    assert_eq!(list.lines().count(), 6);
+    let show = stdout(&pressroom(&["press", "show", "snapkv"]));
+    for part in [
+        "Idea",
+        "Formula",
+        "window_size = 64",
+        "kernel_size = 5",
+        "queries of the last 64 tokens",
+        "arxiv.org/abs/2404.14469",
+    ] {
+        assert!(show.contains(part), "{part:?} is not in {show}");
+    }
+    refused(&["press", "show", "snapvk"], &["did you mean `snapkv`"]);
+}
+
+#[test]
+fn model_info_predicts_sizes() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = r#"{"model_type": "llama", "vocab_size": 128256, "hidden_size": 8192, "intermediate_size": 28672,
+        "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8, "rope_theta": 500000.0,
+        "max_position_embeddings": 8192}"#;
+    std::fs::write(folder.path().join("config.json"), config).unwrap();
+    let info = stdout(&pressroom(&["model", "info", &folder.path().display().to_string(), "--context", "1000000"]));
+    assert!(info.contains("KV cache 327.7 GB") && info.contains("70553"), "{info}");
+}
+
+#[test]
+fn completions_and_manual_come_from_the_same_definitions() {
+    assert!(stdout(&pressroom(&["completions", "bash"])).contains("max-new-tokens"));
+    assert!(stdout(&pressroom(&["man"])).contains("pressroom"));
+    assert!(pressroom(&["doctor"]).status.success());
+}
+
+#[test]
+fn bad_arguments_are_refused_with_a_hint() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = context(folder.path(), NEEDLE);
+    let ask = |more: &[&str], expected: &[&str]| {
+        let mut args = vec!["ask", "--context", &text, "--question", "q?"];
+        args.extend(more);
+        refused(&args, expected);
+    };
+    ask(&["--press", "knrom", "--ratio", "0.5"], &["did you mean `knorm`"]);
+    ask(&["--press", "knorm"], &["--ratio"]);
+    ask(&["--press", "knorm", "--ratio", "1.0"], &["outside [0, 1)"]);
+    ask(&["--press", "knorm", "--ratio", "nan"], &["outside [0, 1)"]);
+    ask(&["--press", "adakv", "--ratio", "0.5"], &["wraps a scorer"]);
+    ask(&["--ratio", "0.5"], &["--press"]);
+    ask(&["--device", "cuda:0"], &["no CUDA device", "make setup-cuda"]);
+    ask(&["--device", "gpu"], &["unknown device `gpu`"]);
+    ask(&["--dtype", "int8"], &["unknown dtype `int8`"]);
+    ask(&["--model", "smollm"], &["there is no model `smollm`"]);
+    ask(&["--max-new-tokens", "0"], &["max_new_tokens is 0"]);
+    ask(&["--press", "snapkv", "--ratio", "0.5"], &["snapkv", "window_size = 64"]);
+    ask(&["--pipeline", "nowhere.toml"], &["nowhere.toml", "No such file"]);
+    refused(&["ask", "--context", "nowhere.txt", "--question", "q?"], &["nowhere.txt", "No such file"]);
+    let empty = context(folder.path(), "  \n");
+    refused(&["ask", "--context", &empty, "--question", "q?"], &["the context is empty"]);
+    refused(&["run", "nowhere.toml"], &["nowhere.toml"]);
+}
+
+/// A copy of a tiny model folder with a tokenizer from the real one.
+fn tiny(folder: &Path) -> PathBuf {
+    let at = folder.join("tiny");
+    std::fs::create_dir_all(&at).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(golden("tiny/gqa").join(name), at.join(name)).unwrap();
+    }
+    let real = pressroom::model::models_home().join("smollm2-135m-instruct");
+    for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+        std::fs::copy(real.join(name), at.join(name)).unwrap();
+    }
+    at
+}
+
+#[test]
+fn broken_model_folders_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = context(folder.path(), NEEDLE);
+    let broken = |change: &dyn Fn(&Path), expected: &[&str]| {
+        let model = tiny(folder.path());
+        change(&model);
+        refused(&["ask", "--context", &text, "--question", "q?", "--model", &model.display().to_string()], expected);
+        std::fs::remove_dir_all(model).unwrap();
+    };
+    let write = |name: &'static str, content: &'static str| {
+        move |model: &Path| std::fs::write(model.join(name), content).unwrap()
+    };
+    let remove = |name: &'static str| move |model: &Path| std::fs::remove_file(model.join(name)).unwrap();
+    broken(&remove("config.json"), &["holds no config.json"]);
+    broken(&remove("model.safetensors"), &["model.safetensors", "No such file"]);
+    broken(&remove("tokenizer.json"), &["tokenizer.json", "No such file"]);
+    broken(&remove("chat_template.jinja"), &["vocabulary of 64"]);
+    broken(&write("config.json", "{"), &["config.json"]);
+    broken(&write("config.json", r#"{"model_type": "gpt2"}"#), &["config.json"]);
+    broken(&write("tokenizer.json", "{\"version\": 1}"), &["tokenizer.json", "no usable tokenizer"]);
+    broken(&write("chat_template.jinja", "{% for m in messages %}"), &["chat_template.jinja", "cannot be compiled"]);
+    broken(
+        &write("chat_template.jinja", "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}"),
+        &["does not come to an end"],
+    );
+    broken(&write("chat_template.jinja", "{% include 'chat' %}"), &["cannot be rendered"]);
+    broken(&write("chat_template.jinja", "nothing"), &["does not show the user's message"]);
+    broken(&write("model.safetensors", ""), &["model.safetensors", "no intact safetensors file"]);
+    broken(
+        &write("model.safetensors.index.json", r#"{"weight_map": {"a": "../../etc/passwd"}}"#),
+        &["only files beside the index"],
+    );
+    broken(&write("model.safetensors.index.json", r#"{"weight_map": {}}"#), &["weight_map names no file"]);
+    // The sizes of config.json against the weights: all differences at once.
+    let config = std::fs::read_to_string(golden("tiny/gqa/config.json")).unwrap();
+    let other = config
+        .replace("\"vocab_size\": 64", "\"vocab_size\": 63")
+        .replace("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4");
+    broken(
+        &|model| std::fs::write(model.join("config.json"), &other).unwrap(),
+        &[
+            "do not fit config.json",
+            "model.embed_tokens.weight has shape [64, ",
+            "model.layers.3.mlp.down_proj.weight is missing",
+        ],
+    );
+    for (from, to) in [
+        ("\"num_attention_heads\": 4", "\"num_attention_heads\": 0"),
+        ("\"vocab_size\": 64", "\"vocab_size\": 9223372036854775807"),
+        ("\"num_hidden_layers\": 3", "\"num_hidden_layers\": -1"),
+    ] {
+        let config = config.replace(from, to);
+        broken(
+            &|model| std::fs::write(model.join("config.json"), &config).unwrap(),
+            &["config.json", "allowed is 1 to"],
+        );
+    }
+}
+
+#[test]
+fn weight_files_cut_anywhere_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = context(folder.path(), NEEDLE);
+    let model = tiny(folder.path());
+    let whole = std::fs::read(model.join("model.safetensors")).unwrap();
+    for cut in [1, 7, 8, 9, 100, 1000, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(model.join("model.safetensors"), &whole[..cut]).unwrap();
+        refused(
+            &["ask", "--context", &text, "--question", "q?", "--model", &model.display().to_string()],
+            &["no intact safetensors file"],
+        );
+    }
+    for length in [0u64, 1, u64::MAX, 1 << 40] {
+        let mut bytes = whole.clone();
+        bytes[..8].copy_from_slice(&length.to_le_bytes());
+        std::fs::write(model.join("model.safetensors"), bytes).unwrap();
+        refused(
+            &["ask", "--context", &text, "--question", "q?", "--model", &model.display().to_string()],
+            &["no intact safetensors file"],
+        );
+    }
+}

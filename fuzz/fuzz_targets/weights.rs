@@ -1,0 +1,32 @@
+//! Weight files: the input's first line is the index, the rest the safetensors file; any bytes are weights or an error.
+#![no_main]
+
+use std::fs;
+use std::sync::LazyLock;
+
+use indicatif::ProgressBar;
+use libfuzzer_sys::fuzz_target;
+use pressroom::model::{Llama, LoadOptions, ModelFolder};
+use tempfile::TempDir;
+
+const CONFIG: &str = r#"{"model_type": "llama", "vocab_size": 4, "hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1,
+    "num_attention_heads": 1, "tie_word_embeddings": true}"#;
+
+static ROOM: LazyLock<TempDir> = LazyLock::new(|| {
+    let room = tempfile::tempdir().expect("a temporary folder");
+    fs::write(room.path().join("config.json"), CONFIG).expect("the configuration can be written");
+    room
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    let split = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(0);
+    let index = ROOM.path().join("model.safetensors.index.json");
+    let _ = fs::remove_file(&index);
+    if split > 0 {
+        fs::write(&index, &bytes[..split]).expect("the index can be written");
+    }
+    fs::write(ROOM.path().join("model.safetensors"), &bytes[split..]).expect("the weights can be written");
+    let folder = ModelFolder::read(ROOM.path()).expect("the configuration is sound");
+    let options = LoadOptions { device: tch::Device::Cpu, kind: tch::Kind::Float, progress: ProgressBar::hidden() };
+    let _ = Llama::load(&folder, &options);
+});
