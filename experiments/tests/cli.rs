@@ -88,7 +88,7 @@ fn run_writes_answers_and_resumes() {
         .iter()
         .zip(["the password of the lighthouse", "the hour at which the bakery opens"])
         .map(|(answer, what)| {
-            let row = serde_json::json!({"context": NEEDLE.repeat(2), "question": format!("\nWhat is {what}?"), "answer": [answer], "max_new_tokens": 8, "task": "facts"});
+            let row = serde_json::json!({"context": NEEDLE.repeat(2), "question": format!("\nWhat is {what}?"), "answer": [answer], "max_new_tokens": 20, "task": "facts"});
             format!("{row}\n")
         })
         .collect();
@@ -184,9 +184,14 @@ fn bad_arguments_are_refused_with_a_hint() {
     ask(&["--dtype", "int8"], &["unknown dtype `int8`"]);
     ask(&["--model", "smollm"], &["there is no model `smollm`"]);
     ask(&["--max-new-tokens", "0"], &["max_new_tokens is 0"]);
-    ask(&["--press", "snapkv", "--ratio", "0.5"], &["snapkv", "window_size = 64"]);
+    ask(&["--max-context-length", "0"], &["no token is left for the context"]);
     ask(&["--pipeline", "nowhere.toml"], &["nowhere.toml", "No such file"]);
     refused(&["ask", "--context", "nowhere.txt", "--question", "q?"], &["nowhere.txt", "No such file"]);
+    let short = context(folder.path(), "Six words are not a window.");
+    refused(
+        &["ask", "--context", &short, "--question", "q?", "--press", "snapkv", "--ratio", "0.5"],
+        &["snapkv", "layer 0", "window_size = 64"],
+    );
     let empty = context(folder.path(), "  \n");
     refused(&["ask", "--context", &empty, "--question", "q?"], &["the context is empty"]);
     refused(&["run", "nowhere.toml"], &["nowhere.toml"]);
@@ -199,6 +204,12 @@ fn tiny(folder: &Path) -> PathBuf {
     for name in ["config.json", "model.safetensors"] {
         std::fs::copy(golden("tiny/gqa").join(name), at.join(name)).unwrap();
     }
+    let config = std::fs::read_to_string(at.join("config.json")).unwrap();
+    std::fs::write(
+        at.join("config.json"),
+        config.replace("\"max_position_embeddings\": 32", "\"max_position_embeddings\": 4096"),
+    )
+    .unwrap();
     let real = pressroom::model::models_home().join("smollm2-135m-instruct");
     for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
         std::fs::copy(real.join(name), at.join(name)).unwrap();
@@ -223,7 +234,12 @@ fn broken_model_folders_are_named() {
     broken(&remove("config.json"), &["holds no config.json"]);
     broken(&remove("model.safetensors"), &["model.safetensors", "No such file"]);
     broken(&remove("tokenizer.json"), &["tokenizer.json", "No such file"]);
-    broken(&remove("chat_template.jinja"), &["vocabulary of 64"]);
+    broken(&|_| (), &["vocabulary of 64"]);
+    let untemplated = |model: &Path| {
+        std::fs::remove_file(model.join("chat_template.jinja")).unwrap();
+        std::fs::write(model.join("tokenizer_config.json"), "{}").unwrap();
+    };
+    broken(&untemplated, &["no chat template", "raw"]);
     broken(&write("config.json", "{"), &["config.json"]);
     broken(&write("config.json", r#"{"model_type": "gpt2"}"#), &["config.json"]);
     broken(&write("tokenizer.json", "{\"version\": 1}"), &["tokenizer.json", "no usable tokenizer"]);

@@ -80,6 +80,11 @@ impl Prompt {
         if questions.is_empty() {
             return Err(Error::input("there is no question to answer"));
         }
+        if options.max_context_length == 0 {
+            return Err(Error::input(
+                "no token is left for the context: allow a longer one, or ask for shorter answers",
+            ));
+        }
         let visible = match (options.regime, questions) {
             (Regime::Hidden, _) => "",
             (Regime::Visible, [question]) => question.text.as_str(),
