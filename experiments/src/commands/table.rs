@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, Table, presets};
 /// A table whose first column is left-aligned and whose others are numbers.
 pub fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.load_preset(presets::ASCII_MARKDOWN).set_header(header);
     table.add_rows(rows);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
