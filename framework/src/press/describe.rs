@@ -359,3 +359,54 @@ pub fn dedent(lines: &[&str]) -> String {
     let lines: Vec<&str> = lines.iter().map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
     lines.join("\n").trim().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    crate::press! {
+        /// Keeps the middle of the context.
+        ///
+        /// # Idea
+        /// A press for this test only.
+        "middle" Scorer Middle {
+            /// Tokens always kept at the start.
+            n_sink: usize = 4, Range::closed(0.0, 100.0);
+            /// A weight.
+            weight: f64 = 0.5, Range::at_least(0.0);
+            /// A seed.
+            seed: Option<u64> = None, Range::ANY;
+        }
+    }
+
+    fn with(name: &str, value: Value) -> Result<Middle> {
+        Middle::from_params(&Params::from([(name.to_owned(), value)]))
+    }
+
+    #[test]
+    fn one_source_gives_defaults_identity_and_documentation() {
+        assert_eq!(Middle::from_params(&Params::new()).unwrap().n_sink, 4);
+        assert_eq!(Middle::default().identity(), "middle(n_sink=4, weight=0.5)");
+        assert_eq!(with("seed", Value::Integer(3)).unwrap().identity(), "middle(n_sink=4, weight=0.5, seed=3)");
+        let info = Middle::info();
+        assert_eq!(info.summary(), "Keeps the middle of the context.");
+        assert_eq!(info.section("Idea").as_deref(), Some("A press for this test only."));
+        assert_eq!(info.section("Paper"), None);
+        assert_eq!(info.param("n_sink").unwrap().doc, "Tokens always kept at the start.");
+    }
+
+    #[test]
+    fn whole_numbers_are_numbers_and_bad_values_are_refused() {
+        assert_eq!(with("weight", Value::Integer(2)).unwrap().weight, 2.0);
+        for (name, value, expected) in [
+            ("n_sink", Value::Number(1.5), "is a whole number"),
+            ("n_sink", Value::Integer(101), "allowed is 0 to 100"),
+            ("weight", Value::Number(f64::NAN), "allowed is at least 0"),
+            ("weight", Value::Flag(true), "is a number"),
+            ("depth", Value::Integer(1), "no parameter `depth`"),
+        ] {
+            let error = with(name, value).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
