@@ -186,6 +186,9 @@ fn bad_arguments_are_refused_with_a_hint() {
     ask(&["--max-new-tokens", "0"], &["max_new_tokens is 0"]);
     ask(&["--max-context-length", "0"], &["no token is left for the context"]);
     ask(&["--pipeline", "nowhere.toml"], &["nowhere.toml", "No such file"]);
+    let own = folder.path().join("own.toml");
+    std::fs::write(&own, "[[press]]\nname = \"knorm\"\ncompression_ratio = 0.5\n").unwrap();
+    ask(&["--pipeline", &own.display().to_string(), "--ratio", "0.3"], &["--ratio changes nothing", "own.toml"]);
     refused(&["ask", "--context", "nowhere.txt", "--question", "q?"], &["nowhere.txt", "No such file"]);
     let short = context(folder.path(), "Six words are not a window.");
     refused(

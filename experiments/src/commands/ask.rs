@@ -180,7 +180,11 @@ fn show(stream: &mut TokenStream<'_>, id: i64) {
 fn presses_of(args: &AskArgs, registry: &Registry) -> Result<Option<Vec<PressSpec>>> {
     if let Some(file) = &args.pipeline {
         let text = std::fs::read_to_string(file).map_err(Error::io(file))?;
-        return Ok(Some(Spec::parse_pipeline(&text, &file.display().to_string(), registry)?));
+        let presses = Spec::parse_pipeline(&text, &file.display().to_string(), registry)?;
+        if args.ratio.is_some() && !presses.iter().any(PressSpec::takes_ratio) {
+            anyhow::bail!("--ratio changes nothing: {} sets its own compression_ratio", file.display());
+        }
+        return Ok(Some(presses));
     }
     match (args.press.as_deref().filter(|name| *name != BASELINE), args.ratio) {
         (Some(name), Some(ratio)) => Ok(Some(vec![PressSpec::named(name, ratio, registry)?])),
