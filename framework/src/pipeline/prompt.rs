@@ -125,13 +125,32 @@ fn split(content: &str, template: Option<&ChatTemplate>, raw: bool) -> Result<(S
             "the model has no chat template; ask for the text to be used as it is (raw), or add chat_template.jinja",
         )
     })?;
-    // A run of '#' longer than any in the content marks the place, and survives templates that trim.
-    let marker = "#".repeat(content.len() + 10);
+    // A run of '#' longer than any in the content marks the place, and survives templates that trim. The private-use
+    // character before it keeps a '#' at the content's end on the content's side.
+    let marker = format!("\u{E000}{}", "#".repeat(content.len() + 10));
     let rendered = template.render(&[Message::user(format!("{content}{marker}"))], true)?;
     match rendered.split_once(&marker) {
         Some((before, after)) => Ok((before.to_owned(), after.to_owned())),
         None => Err(Error::input(
             "the chat template does not show the user's message as it is, so no question can follow it",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_template_is_split_right_after_the_content() {
+        let source = "<user>{{ messages[0]['content'] | trim }}</user><assistant>";
+        let template = ChatTemplate::new(source.into(), serde_json::Map::new()).unwrap();
+        for content in ["plain", "a heading #", "########", "\u{E000}#", "ends with space  "] {
+            let (before, suffix) = split(content, Some(&template), false).unwrap();
+            assert_eq!(before, format!("<user>{content}"));
+            assert_eq!(suffix, "</user><assistant>");
+        }
+        assert_eq!(split("raw text", None, true).unwrap(), ("raw text".into(), "\n".into()));
+        assert!(split("text", None, false).unwrap_err().to_string().contains("no chat template"));
     }
 }
