@@ -126,18 +126,15 @@ fn recover(path: &Path) -> Result<Vec<Record>> {
         Err(error) => return Err(Error::io(path)(error)),
     }
     let text = std::fs::read(path).map_err(Error::io(path))?;
-    let mut records = Vec::new();
-    for line in text.split_inclusive(|&byte| byte == b'\n') {
-        match serde_json::from_slice::<Record>(line) {
-            Ok(record) if line.ends_with(b"\n") && record.error.is_none() => records.push(record),
-            _ => {}
+    let (mut records, mut kept) = (Vec::new(), String::new());
+    for line in text.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n")) {
+        let record = serde_json::from_slice::<Record>(line).ok().filter(|record| record.error.is_none());
+        // The line itself is kept, not what it would be written as now.
+        if let (Some(record), Ok(line)) = (record, std::str::from_utf8(line)) {
+            records.push(record);
+            kept += line;
         }
     }
-    let kept: String = records
-        .iter()
-        .map(|record| serde_json::to_string(record).map(|line| line + "\n"))
-        .collect::<Result<_, _>>()
-        .map_err(|error| Error::file(path, error.to_string()))?;
     if kept.as_bytes() != text {
         write_whole(path, &kept)?;
     }
