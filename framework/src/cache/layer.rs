@@ -24,8 +24,9 @@ impl LayerCache {
     /// libtorch cannot allocate on `device`.
     pub fn empty(geometry: Geometry, kind: Kind, device: Device) -> Result<Self> {
         let none = || Tensor::f_empty([geometry.kv_heads, 0, geometry.head_dim], (kind, device));
-        let prefix = Box::new(Dense::new(none()?, none()?)?);
-        Ok(Self { prefix, tail: Tail::empty(geometry, kind, device)? })
+        let keys = none()?;
+        let tail = Tail::like(&keys)?;
+        Ok(Self { prefix: Box::new(Dense::new(keys, none()?)?), tail })
     }
 
     /// What a selection leaves of `keys` and `values`, `[batch, kv_heads, tokens, head_dim]`: one cache per

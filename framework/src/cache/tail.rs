@@ -1,10 +1,9 @@
 //! The appended part of a layer's cache: dense, with room to grow.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::tensor_bytes;
 use crate::error::{During, Error, Result};
-use crate::view::Geometry;
 use pressroom_kernels::attention::{self, AttentionState, Mask};
 
 /// Tokens of room that a tail starts with.
@@ -22,12 +21,7 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    pub(super) fn empty(geometry: Geometry, kind: Kind, device: tch::Device) -> Result<Self> {
-        let none = || Tensor::f_empty([geometry.kv_heads, 0, geometry.head_dim], (kind, device));
-        Ok(Self { keys: none()?, values: none()?, length: 0 })
-    }
-
-    /// An empty tail for keys and values like those of `layer`, `[kv_heads, _, head_dim]`.
+    /// An empty tail for keys and values like `keys`, `[kv_heads, _, head_dim]`.
     pub(super) fn like(keys: &Tensor) -> Result<Self> {
         let (kv_heads, _, head_dim) = keys.size3()?;
         let none = || Tensor::f_empty([kv_heads, 0, head_dim], (keys.kind(), keys.device()));

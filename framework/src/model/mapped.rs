@@ -38,7 +38,7 @@ const MESSAGE: &[u8] = b"error: a file that was being read from memory became sh
     = help: leave the model's weight files alone while they are loading, then run again\n";
 
 /// Makes a weight file that shrinks while mapped end the process with a message and exit code 1.
-pub fn guard_mapped_files() {
+fn guard_mapped_files() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // SAFETY: the handler is async-signal-safe (write and _exit only) and the struct is fully

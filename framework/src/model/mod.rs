@@ -16,6 +16,5 @@ pub use chat::{ChatTemplate, Message};
 pub use config::{LlamaConfig, RopeScaling};
 pub use decoder::{Llama, LoadOptions, Step};
 pub use folder::{GenerationConfig, ModelFolder, known_models, models_home};
-pub use mapped::guard_mapped_files;
 pub use rope::Rotary;
 pub use tokenizer::{TextTokenizer, TokenStream};
