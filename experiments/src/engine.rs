@@ -4,9 +4,11 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pressroom::model::{ChatTemplate, GenerationConfig, Llama, LoadOptions, ModelFolder, TextTokenizer};
-use pressroom::pipeline::{Hardware, Prompt, PromptOptions, Question, Regime, Session, open_device};
-use pressroom::plan::{DeviceChoice, DtypeChoice};
-use pressroom::press::Pipeline;
+use pressroom::pipeline::{
+    Compressed, ContextTokens, Hardware, Prompt, PromptOptions, Question, Regime, compress, open_device,
+};
+use pressroom::plan::{DeviceChoice, DtypeChoice, SessionPlan};
+use pressroom::press::{ModelFacts, Pipeline, PromptParts};
 use pressroom::{Error, Result};
 use tch::Device;
 
@@ -25,9 +27,6 @@ pub struct Engine {
     /// Seconds that loading took.
     pub load_s: f64,
 }
-
-/// A context compressed by one press, or why it could not be.
-pub type Compressed = Result<Session>;
 
 impl Engine {
     /// Loads a model.
@@ -71,18 +70,19 @@ impl Engine {
         Prompt::build(context, questions, self.template.as_ref(), &self.tokenizer, options)
     }
 
-    /// Prefills a context once for all pipelines.
+    /// Prefills a prompt's context once for all pipelines.
     ///
     /// # Errors
     /// The model itself fails; a press that fails is an error in its place of the list.
-    pub fn compress(&self, context: &[i64], pipelines: &[&Pipeline], seed: u64) -> Result<Vec<Compressed>> {
-        let mut sessions: Vec<Session> = pipelines.iter().map(|&pipeline| Session::new(pipeline.clone())).collect();
-        let mut hooks: Vec<&mut dyn pressroom::hooks::AttentionHook> = Vec::with_capacity(sessions.len());
-        for session in &mut sessions {
-            hooks.push(session);
-        }
-        let outcomes = self.model.prefill(context, seed, &mut hooks)?;
-        Ok(sessions.into_iter().zip(outcomes).map(|(session, outcome)| outcome.map(|()| session)).collect())
+    pub fn compress(&self, prompt: &Prompt, pipelines: &[&Pipeline], seed: u64) -> Result<Vec<Result<Compressed>>> {
+        let encode = |text: &str| self.tokenizer.encode(text);
+        let context = ContextTokens {
+            tokens: &prompt.context,
+            question_tokens: prompt.question_tokens,
+            prompt: PromptParts { prefix_tokens: prompt.prefix_tokens, suffix: &prompt.suffix, encode: &encode },
+            seed,
+        };
+        compress(&self.model, context, pipelines)
     }
 
     /// Bytes of the cache of `tokens` tokens, nothing compressed.
@@ -102,6 +102,17 @@ pub fn open_model(name: &str) -> Result<ModelFolder> {
             Error::Input(format!("{text}; `make setup` brings the default model"))
         }
         other => other,
+    })
+}
+
+/// Lets the presses of all sessions read what they need to know of the model.
+///
+/// # Errors
+/// Side data of a press is missing, damaged or another model's.
+pub fn prepare(sessions: &[SessionPlan], model: &ModelFacts) -> Result<()> {
+    sessions.iter().try_for_each(|session| {
+        let blame = |error: Error| Error::Input(format!("press `{}`: {error}", session.label));
+        session.pipeline.prepare(model).map_err(blame)
     })
 }
 

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 pub struct Record {
     /// Label of the press.
     pub press: String,
-    /// Compression ratio asked for (mean over layers).
-    pub ratio: f64,
+    /// Compression ratio asked for (mean over layers); absent where a budget is a number of tokens or the press's own.
+    pub ratio: Option<f64>,
     /// Index of the sample.
     pub index: usize,
     /// Name of the task.
@@ -32,6 +32,8 @@ pub struct Record {
     pub stop_reason: Option<StopReason>,
     /// Tokens of the context.
     pub context_tokens: usize,
+    /// The fraction of the KV pairs that was removed, over all layers and heads.
+    pub achieved_ratio: f64,
     /// Allocated bytes of the compressed cache, before the question.
     pub cache_bytes: u64,
     /// Bytes that the context takes uncompressed.
@@ -46,12 +48,20 @@ pub struct Record {
 }
 
 /// What tells one answer of a run from another.
-pub type Key = (String, u64, usize);
+pub type Key = (String, Option<u64>, usize);
 
 impl Record {
+    /// The press and its ratio, as messages name them.
+    pub fn named(&self) -> String {
+        match self.ratio {
+            Some(ratio) => format!("{} at {ratio:.2}", self.press),
+            None => self.press.clone(),
+        }
+    }
+
     /// The answer's identity within its run.
     pub fn key(&self) -> Key {
-        (self.press.clone(), self.ratio.to_bits(), self.index)
+        (self.press.clone(), self.ratio.map(f64::to_bits), self.index)
     }
 }
 
@@ -155,7 +165,7 @@ mod tests {
     fn record(index: usize) -> Record {
         Record {
             press: "knorm".into(),
-            ratio: 0.5,
+            ratio: Some(0.5),
             index,
             task: "needle".into(),
             question: Regime::Hidden,
@@ -164,6 +174,7 @@ mod tests {
             score: 1.0,
             stop_reason: Some(StopReason::Eos),
             context_tokens: 10,
+            achieved_ratio: 0.5,
             cache_bytes: 5,
             uncompressed_bytes: 10,
             prefill_s: 0.1,

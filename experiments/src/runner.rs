@@ -3,13 +3,12 @@
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use pressroom::cache::KvCache;
-use pressroom::pipeline::{DecodeOptions, Question, Regime, answer};
+use pressroom::pipeline::{Asked, Compressed, DecodeOptions, Question, Regime, answer};
 use pressroom::plan::SessionPlan;
 use pressroom::press::Pipeline;
 use pressroom::{Error, Result};
 
-use crate::engine::{Compressed, Engine};
+use crate::engine::Engine;
 use crate::results::{Record, RunFolder};
 use crate::task::{Sample, string_match};
 
@@ -43,8 +42,10 @@ pub fn run(
     progress.set_length((samples.len() * sessions.len()) as u64);
     progress.set_position(records.len() as u64);
     for (index, sample) in samples.iter().enumerate() {
-        let due: Vec<&SessionPlan> =
-            sessions.iter().filter(|plan| !done.contains(&(plan.label.clone(), plan.ratio.to_bits(), index))).collect();
+        let due: Vec<&SessionPlan> = sessions
+            .iter()
+            .filter(|plan| !done.contains(&(plan.label.clone(), plan.ratio.map(f64::to_bits), index)))
+            .collect();
         if due.is_empty() {
             continue;
         }
@@ -54,10 +55,9 @@ pub fn run(
         let prompt = engine.prompt(&sample.context, &[asked], options.regime, options.raw, longest).map_err(blame)?;
         let start = Instant::now();
         let pipelines: Vec<&Pipeline> = due.iter().map(|plan| &plan.pipeline).collect();
-        let outcomes =
-            engine.compress(&prompt.context, &pipelines, options.seed.wrapping_add(index as u64)).map_err(blame)?;
+        let outcomes = engine.compress(&prompt, &pipelines, options.seed.wrapping_add(index as u64)).map_err(blame)?;
         let prefill_s = start.elapsed().as_secs_f64();
-        for (plan, session) in due.into_iter().zip(outcomes) {
+        for (plan, outcome) in due.into_iter().zip(outcomes) {
             let blank = Record {
                 press: plan.label.clone(),
                 ratio: plan.ratio,
@@ -69,13 +69,14 @@ pub fn run(
                 score: 0.0,
                 stop_reason: None,
                 context_tokens: prompt.context.len(),
+                achieved_ratio: 0.0,
                 cache_bytes: 0,
                 uncompressed_bytes: engine.uncompressed_bytes(prompt.context.len()),
                 prefill_s,
                 decode_s: 0.0,
                 error: None,
             };
-            let record = finish(engine, sample, session, &prompt.questions[0], blank.clone())
+            let record = finish(engine, sample, outcome, &prompt.questions[0], blank.clone())
                 .unwrap_or_else(|error| Record { error: Some(error.to_string()), ..blank });
             folder.append(&record)?;
             progress.inc(1);
@@ -90,17 +91,33 @@ pub fn run(
 }
 
 /// Decodes one answer and scores it.
-fn finish(engine: &Engine, sample: &Sample, session: Compressed, question: &[i64], blank: Record) -> Result<Record> {
-    let cache: KvCache = session?.into_cache(engine.model.geometry().layers)?;
-    let cache_bytes = cache.bytes() as u64;
+fn finish(
+    engine: &Engine,
+    sample: &Sample,
+    outcome: Result<Compressed>,
+    question: &[i64],
+    blank: Record,
+) -> Result<Record> {
+    let context = outcome?;
+    let cache_bytes = context.cache.bytes() as u64;
+    let achieved_ratio = context.achieved_ratio(blank.context_tokens);
     let options =
         DecodeOptions { max_new_tokens: sample.max_new_tokens, eos_token_ids: engine.generation.eos_token_ids.clone() };
     let start = Instant::now();
-    let mut answers = answer(&engine.model, &[(&cache, question)], &options, &mut |_, _| {})?;
+    let mut answers = answer(&engine.model, &[Asked { context: &context, question }], &options, &mut |_, _| {})?;
     let decode_s = start.elapsed().as_secs_f64();
     let answer = answers.pop().ok_or_else(|| Error::input("a question was left without an answer"))?;
     let prediction = engine.tokenizer.decode(&answer.token_ids)?;
     let score = string_match(&prediction, &sample.answers);
     let stop_reason = Some(answer.stop_reason);
-    Ok(Record { prediction, token_ids: answer.token_ids, score, stop_reason, cache_bytes, decode_s, ..blank })
+    Ok(Record {
+        prediction,
+        token_ids: answer.token_ids,
+        score,
+        stop_reason,
+        achieved_ratio,
+        cache_bytes,
+        decode_s,
+        ..blank
+    })
 }

@@ -23,18 +23,19 @@ pub trait AttentionHook {
 
 /// Calls a hook; a panic inside it becomes an error.
 pub(crate) fn call(hook: &mut dyn AttentionHook, view: &LayerView<'_>) -> Result<()> {
+    guard(view.layer(), &view.keys().size(), || hook.on_layer(view))
+}
+
+/// Runs what somebody else wrote on a layer; a panic inside it becomes an error.
+pub(crate) fn guard<T>(layer: usize, keys: &[i64], run: impl FnOnce() -> Result<T>) -> Result<T> {
     // A hook that panicked is not called again, so whatever state it broke stays its own.
-    catch_unwind(AssertUnwindSafe(|| hook.on_layer(view))).unwrap_or_else(|panic| {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("unknown panic");
-        let shapes = format!("keys {:?}", view.keys().size());
-        Err(Error::input(format!(
-            "layer {}: panicked on {shapes}: {}",
-            view.layer(),
-            text.lines().next().unwrap_or_default()
-        )))
+        let text = text.lines().next().unwrap_or_default();
+        Err(Error::input(format!("layer {layer}: panicked on keys {keys:?}: {text}")))
     })
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pressroom::press::{Budget, Needs, Params, Press, Range, Scorer, Selection};
+use pressroom::press::{Budget, ModelFacts, Needs, Params, Press, Range, Scorer, Selection};
 use pressroom::{Result, view::LayerView};
 use tch::{Kind, Tensor};
 
@@ -21,7 +21,7 @@ pressroom::press! {
     /// # Paper
     /// Feng et al., "Ada-KV: Optimizing KV Cache Eviction by Adaptive Budget Allocation for Efficient LLM Inference",
     /// 2024, <https://arxiv.org/abs/2407.11550>
-    "adakv" Wrapper AdaKvParams {
+    "adakv" Press AdaKvParams wraps(press: Scorer) {
         /// Fraction of its even share that every head keeps; at least one KV pair unless 0.
         alpha_safeguard: f64 = 0.2, Range::closed(0.0, 1.0);
     }
@@ -57,18 +57,22 @@ impl Press for AdaKv {
         true
     }
 
+    fn prepare(&self, model: &ModelFacts) -> Result<()> {
+        self.scorer.prepare(model)
+    }
+
     fn select(&self, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
-        if budget.keeps_all() {
+        let (batch, kv_heads, tokens) = (view.batch(), view.geometry().kv_heads, view.tokens());
+        if budget.keeps_all(tokens) {
             return Ok(Selection::all());
         }
-        let (batch, kv_heads, tokens) = (view.batch(), view.geometry().kv_heads, view.tokens());
         let kept = budget.kept(tokens);
         let mut safe = (kept as f64 * self.params.alpha_safeguard) as i64;
         if self.params.alpha_safeguard > 0.0 {
             safe = safe.max(1);
         }
-        let scores = view.scores(self.scorer.as_ref())?;
-        let safest = view.ranking(self.scorer.as_ref())?.f_narrow(2, 0, safe)?;
+        let scores = view.scores(self.scorer.as_ref(), budget)?;
+        let safest = view.ranking(self.scorer.as_ref(), budget)?.f_narrow(2, 0, safe)?;
         let safeguarded = scores.f_scatter_value(2, &safest, f64::INFINITY)?;
         let flat = safeguarded.f_view([batch, kv_heads * tokens])?;
         let (_, order) = flat.f_sort_stable(true, 1, true)?;

@@ -1,7 +1,7 @@
 //! `expected_attention`: what queries yet to come will attend to.
 
 use pressroom::error::During;
-use pressroom::press::{Needs, Range, Scorer, Span};
+use pressroom::press::{Budget, Needs, Range, Scorer, Span};
 use pressroom::{Result, view::LayerView};
 use tch::{Kind, Tensor};
 
@@ -45,7 +45,7 @@ impl Scorer for ExpectedAttention {
         Needs { queries: Span::All, ..Needs::KEYS_AND_VALUES }
     }
 
-    fn score(&self, view: &LayerView<'_>) -> Result<Tensor> {
+    fn score(&self, view: &LayerView<'_>, _budget: Budget) -> Result<Tensor> {
         too_short("n_sink", self.n_sink, view)?;
         let geometry = view.geometry();
         let (batch, kv_heads, group) = (view.batch(), geometry.kv_heads, geometry.group());
@@ -66,7 +66,7 @@ impl Scorer for ExpectedAttention {
             let form = form.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)?;
             logits = logits.f_add(&form.f_mul_scalar(0.5 / head_dim)?)?;
         }
-        let sinks = view.positions()?.f_lt(self.n_sink as i64)?;
+        let sinks = view.first(self.n_sink)?;
         let logits = logits.f_masked_fill(&sinks.f_unsqueeze(2)?, f64::from(f32::MIN))?;
         let mut scores = logits.f_softmax(-1, Kind::Float)?.f_mean_dim([2i64].as_slice(), false, Kind::Float)?;
         if self.use_vnorm {
@@ -102,7 +102,7 @@ impl ExpectedAttention {
 
     /// Mean of the rotation matrices of the positions that follow the context, `[head_dim, head_dim]`.
     fn mean_rotation(&self, view: &LayerView<'_>) -> Result<Tensor> {
-        let start = view.context_tokens();
+        let start = view.context_end();
         let end = start + self.n_future_positions as i64;
         let positions = Tensor::f_arange_start(start, end, (Kind::Int64, view.device()))?;
         let (cos, sin) = view.rotary().tables(&positions, Kind::Float)?;

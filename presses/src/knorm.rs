@@ -1,7 +1,7 @@
 //! `knorm`: small keys attract attention.
 
 use pressroom::error::During;
-use pressroom::press::{Needs, Scorer};
+use pressroom::press::{Budget, Needs, Scorer};
 use pressroom::{Result, view::LayerView};
 use tch::{Kind, Tensor};
 
@@ -30,7 +30,7 @@ impl Scorer for Knorm {
         Needs::KEYS_AND_VALUES
     }
 
-    fn score(&self, view: &LayerView<'_>) -> Result<Tensor> {
+    fn score(&self, view: &LayerView<'_>, _budget: Budget) -> Result<Tensor> {
         let keys = view.keys();
         let norms = keys.f_linalg_norm(2.0, [-1i64].as_slice(), false, Kind::Float);
         Ok(norms.during("key norms", &[keys])?.f_neg()?)

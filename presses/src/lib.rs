@@ -30,7 +30,7 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::scorer(SnapKv::info(), SnapKv::from_params))?;
     registry.add(Entry::scorer(ExpectedAttention::info(), ExpectedAttention::from_params))?;
     registry.add(Entry::scorer(StreamingLlm::info(), StreamingLlm::from_params))?;
-    registry.add(Entry::wrapper(AdaKvParams::info(), AdaKv::new))?;
+    registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
     Ok(registry)
 }
 

@@ -1,6 +1,6 @@
 //! `random`: the baseline every other press has to beat.
 
-use pressroom::press::{Needs, Range, Scorer};
+use pressroom::press::{Budget, Needs, Range, Scorer};
 use pressroom::view::LayerView;
 use pressroom::{Result, random};
 use tch::Tensor;
@@ -32,7 +32,7 @@ impl Scorer for Random {
         Needs::KEYS_AND_VALUES
     }
 
-    fn score(&self, view: &LayerView<'_>) -> Result<Tensor> {
+    fn score(&self, view: &LayerView<'_>, _budget: Budget) -> Result<Tensor> {
         let shape = [view.batch(), view.geometry().kv_heads, view.tokens()];
         random::uniform(self.seed.unwrap_or_else(|| view.seed()), &shape, view.device())
     }

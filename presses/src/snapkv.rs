@@ -1,7 +1,7 @@
 //! `snapkv`: the last tokens vote on what matters.
 
 use pressroom::error::During;
-use pressroom::press::{Needs, Range, Scorer, Span};
+use pressroom::press::{Budget, Needs, Range, Scorer, Span};
 use pressroom::{Result, view::LayerView};
 use tch::{Kind, Tensor};
 
@@ -38,12 +38,11 @@ impl Scorer for SnapKv {
         Needs { queries: Span::Last(self.window_size), ..Needs::KEYS_AND_VALUES }
     }
 
-    fn score(&self, view: &LayerView<'_>) -> Result<Tensor> {
+    fn score(&self, view: &LayerView<'_>, _budget: Budget) -> Result<Tensor> {
         too_short("window_size", self.window_size, view)?;
         let geometry = view.geometry();
         let (batch, kv_heads, group) = (view.batch(), geometry.kv_heads, geometry.group());
         let window = self.window_size as i64;
-        let first_of_window = view.context_tokens() - window;
 
         let queries = view.rotated_queries(Span::Last(self.window_size))?;
         let queries = queries.f_reshape([batch, kv_heads, group * window, geometry.head_dim])?;
@@ -56,12 +55,12 @@ impl Scorer for SnapKv {
             .f_view([batch, kv_heads, group, window, -1])?;
         let positions = view.positions()?;
         let query_positions =
-            Tensor::f_arange_start(first_of_window, view.context_tokens(), (Kind::Int64, view.device()))?;
+            Tensor::f_arange_start(view.context_end() - window, view.context_end(), (Kind::Int64, view.device()))?;
         let future = positions.f_unsqueeze(-2)?.f_gt_tensor(&query_positions.f_unsqueeze(-1)?)?.f_unsqueeze(2)?;
         let weights = logits.f_masked_fill(&future, f64::NEG_INFINITY)?.f_softmax(-1, Kind::Float)?;
 
         // Only what lies before the window is pooled: its neighbours in the window do not vote for it.
-        let in_window = positions.f_ge(first_of_window)?;
+        let in_window = view.last(self.window_size)?;
         let votes = weights.f_mean_dim([3i64].as_slice(), false, Kind::Float)?;
         let votes = votes.f_masked_fill(&in_window.f_unsqueeze(2)?, 0.0)?;
         let kernel = self.kernel_size as i64;

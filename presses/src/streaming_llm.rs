@@ -1,6 +1,6 @@
 //! `streaming_llm`: sinks and a sliding window.
 
-use pressroom::press::{Needs, Range, Scorer};
+use pressroom::press::{Budget, Needs, Range, Scorer};
 use pressroom::{Result, view::LayerView};
 use tch::{Kind, Tensor};
 
@@ -34,11 +34,10 @@ impl Scorer for StreamingLlm {
         Needs::KEYS_AND_VALUES
     }
 
-    fn score(&self, view: &LayerView<'_>) -> Result<Tensor> {
+    fn score(&self, view: &LayerView<'_>, _budget: Budget) -> Result<Tensor> {
         too_short("n_sink", self.n_sink, view)?;
-        let positions = view.positions()?;
-        let sinks = positions.f_lt(self.n_sink as i64)?;
-        let scores = positions.f_to_kind(Kind::Float)?.f_masked_fill(&sinks, f64::INFINITY)?;
+        let positions = view.positions()?.f_to_kind(Kind::Float)?;
+        let scores = positions.f_masked_fill(&view.first(self.n_sink)?, f64::INFINITY)?;
         Ok(scores.f_expand([view.batch(), view.geometry().kv_heads, -1], false)?)
     }
 }

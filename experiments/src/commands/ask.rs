@@ -5,25 +5,26 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use pressroom::Error;
 use pressroom::model::TokenStream;
-use pressroom::pipeline::{Answer, DecodeOptions, Prompt, Question, Regime, StopReason, answer};
+use pressroom::pipeline::{Answer, Asked, Compressed, DecodeOptions, Prompt, Question, Regime, StopReason, answer};
 use pressroom::plan::{BASELINE, SessionPlan, sessions};
 use pressroom::press::Registry;
 use pressroom::spec::{PressSpec, Spec};
-use pressroom::{Error, cache::KvCache};
 use serde::Serialize;
 
 use super::print;
 use super::table::bytes;
 use crate::cli::AskArgs;
-use crate::engine::{Engine, open_model};
+use crate::engine::{Engine, open_model, prepare};
 
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
     model: String,
     press: String,
-    ratio: f64,
+    ratio: Option<f64>,
+    achieved_ratio: f64,
     question: Regime,
     context_tokens: usize,
     answers: Vec<AnswerReport>,
@@ -72,12 +73,14 @@ pub fn ask(args: &AskArgs) -> Result<()> {
         Some(presses) => one_session(sessions(presses, args.ratio.as_slice(), layers)?)?,
         None => SessionPlan::baseline(),
     };
+    prepare(std::slice::from_ref(&chosen), &folder.facts())?;
     let engine = Engine::load(&folder, args.device, args.dtype)?;
     let longest = engine.longest_context(args.max_new_tokens).min(args.max_context_length.unwrap_or(usize::MAX));
     let mut report = Report {
         model: engine.name.clone(),
         press: chosen.label.clone(),
         ratio: chosen.ratio,
+        achieved_ratio: 0.0,
         question: if args.visible { Regime::Visible } else { Regime::Hidden },
         context_tokens: 0,
         answers: Vec::new(),
@@ -98,16 +101,17 @@ pub fn ask(args: &AskArgs) -> Result<()> {
             eprintln!("{}", prompt.rendered);
         }
         let start = Instant::now();
-        let session = engine.compress(&prompt.context, &[&chosen.pipeline], args.seed)?.remove(0)?;
+        let compressed = engine.compress(&prompt, &[&chosen.pipeline], args.seed)?.remove(0)?;
         report.timings.prefill_s += start.elapsed().as_secs_f64();
-        let cache = session.into_cache(layers)?;
+        let cache = &compressed.cache;
+        report.achieved_ratio = compressed.achieved_ratio(prompt.context.len());
         report.context_tokens = prompt.context.len();
         report.cache = CacheReport {
             bytes: cache.bytes() as u64,
             uncompressed_bytes: engine.uncompressed_bytes(prompt.context.len()),
             kept: cache.lengths(),
         };
-        decode(args, &engine, &cache, &prompt, round, &mut report)?;
+        decode(args, &engine, &compressed, &prompt, round, &mut report)?;
     }
     let generated: usize = report.answers.iter().map(|answer| answer.token_ids.len()).sum();
     report.timings.decode_tokens_per_s = generated as f64 / report.timings.decode_s.max(f64::MIN_POSITIVE);
@@ -119,7 +123,7 @@ pub fn ask(args: &AskArgs) -> Result<()> {
         "{}, {} at ratio {:.2}: {} context tokens in {} of {}; prefill {:.2} s, decode {:.1} tokens/s",
         report.model,
         report.press,
-        report.ratio,
+        report.ratio.unwrap_or(report.achieved_ratio),
         report.context_tokens,
         bytes(u128::from(report.cache.bytes)),
         bytes(u128::from(report.cache.uncompressed_bytes)),
@@ -133,7 +137,7 @@ pub fn ask(args: &AskArgs) -> Result<()> {
 fn decode(
     args: &AskArgs,
     engine: &Engine,
-    cache: &KvCache,
+    context: &Compressed,
     prompt: &Prompt,
     round: &[Question],
     report: &mut Report,
@@ -142,7 +146,7 @@ fn decode(
     let options = DecodeOptions { max_new_tokens: args.max_new_tokens, eos_token_ids };
     let start = Instant::now();
     let answers: Vec<Answer> = if args.json {
-        let asked: Vec<(&KvCache, &[i64])> = prompt.questions.iter().map(|ids| (cache, ids.as_slice())).collect();
+        let asked: Vec<Asked<'_>> = prompt.questions.iter().map(|question| Asked { context, question }).collect();
         answer(&engine.model, &asked, &options, &mut |_, _| {})?
     } else {
         let mut answers = Vec::new();
@@ -151,7 +155,9 @@ fn decode(
                 print(&format!("{}\n", question.text.trim()))?;
             }
             let mut stream = engine.tokenizer.stream();
-            answers.extend(answer(&engine.model, &[(cache, ids)], &options, &mut |_, id| show(&mut stream, id))?);
+            answers.extend(answer(&engine.model, &[Asked { context, question: ids }], &options, &mut |_, id| {
+                show(&mut stream, id)
+            })?);
             print("\n")?;
         }
         answers
@@ -187,8 +193,7 @@ fn presses_of(args: &AskArgs, registry: &Registry) -> Result<Option<Vec<PressSpe
         return Ok(Some(presses));
     }
     match (args.press.as_deref().filter(|name| *name != BASELINE), args.ratio) {
-        (Some(name), Some(ratio)) => Ok(Some(vec![PressSpec::named(name, ratio, registry)?])),
-        (Some(name), None) => anyhow::bail!("how much should `{name}` remove? add --ratio R, as in --ratio 0.5"),
+        (Some(name), ratio) => Ok(Some(vec![PressSpec::named(name, ratio, registry)?])),
         (None, Some(_)) => anyhow::bail!("--ratio needs a press: add --press NAME"),
         (None, None) => Ok(None),
     }

@@ -1,7 +1,7 @@
 //! `pressroom press`: the presses as their own sources describe them.
 
 use anyhow::{Result, anyhow};
-use pressroom::press::{Built, Kind, PressInfo, Registry, nearest};
+use pressroom::press::{Budgeting, Kind, ParamInfo, ParamType, Params, PressInfo, Range, Registry, nearest};
 
 use super::print;
 use crate::cli::PressCommand;
@@ -33,39 +33,49 @@ pub fn press(command: &PressCommand) -> Result<()> {
 
 /// What the press reads with default parameters; a wrapper reads what it wraps.
 fn needs(registry: &Registry, name: &str) -> String {
-    let built = registry.find(name).and_then(|entry| entry.build(&pressroom::press::Params::new(), None).ok());
-    match built {
-        Some(Built::Scorer(scorer)) => scorer.needs().to_string(),
-        Some(Built::Press(press)) => press.needs().to_string(),
-        None => "what the press it wraps reads".into(),
-    }
+    let built = registry.find(name).and_then(|entry| entry.build(&Params::new(), Vec::new()).ok());
+    built.map_or_else(|| "what the press it wraps reads".into(), |built| built.into_method().needs().to_string())
 }
 
 fn show(info: &PressInfo, needs: &str) -> String {
-    let kind = match info.kind {
-        Kind::Scorer => "scorer: ranks KV pairs, usable alone, in chains and inside wrappers",
-        Kind::Wrapper => "wrapper: takes press = { name = \"...\" }, a scorer",
-    };
-    let mut text = format!("{}: {}\n\n  {kind}\n", info.name, info.summary());
+    let mut text = format!("{}: {}\n\n  {}\n", info.name, info.summary(), kind(info));
+    for wraps in &info.wraps {
+        text += &format!("  takes {} = {{ name = \"...\" }}, a {}\n", wraps.key, wraps.kind);
+    }
     for section in ["Idea", "Formula"] {
         if let Some(body) = info.section(section) {
             text += &format!("\n{section}\n{}\n", indent(&body));
         }
     }
     text += &format!("\nReads\n  {needs}\n\nParameters\n");
-    if info.params.is_empty() {
-        text += "  none besides compression_ratio\n";
+    if info.budgeting == Budgeting::Given {
+        text += "  compression_ratio\n      The fraction of the KV pairs that is removed; or budget, the tokens kept per KV head\n";
     }
-    for param in &info.params {
-        let default = param.default.map_or_else(|| "not set".to_owned(), |value| value.to_string());
-        text += &format!("  {} = {default}\n      {} ({}", param.name, param.doc, param.kind);
-        let bounded = param.kind != pressroom::press::ParamType::Flag && param.range != pressroom::press::Range::ANY;
-        text += &if bounded { format!(", {})\n", param.range) } else { ")\n".to_owned() };
-    }
+    text.extend(info.params.iter().map(parameter));
     if let Some(paper) = info.section("Paper") {
         text += &format!("\nPaper\n{}\n", indent(&paper));
     }
     text
+}
+
+fn kind(info: &PressInfo) -> &'static str {
+    match info.kind {
+        Kind::Scorer => "scorer: ranks KV pairs; usable alone, in chains and inside wrappers",
+        Kind::Press => "press: decides layer by layer; usable alone and in chains",
+        Kind::Context => "press of whole contexts: decides over all layers at once, after the prefill",
+        Kind::Decoding => "press of the decoding phase: compresses while an answer grows; may end a chain",
+    }
+}
+
+fn parameter(param: &ParamInfo) -> String {
+    let default = param.default.as_ref().map_or_else(|| "not set".to_owned(), ToString::to_string);
+    let numeric = matches!(param.kind, ParamType::Integer | ParamType::Number);
+    let allowed = match (numeric && param.range != Range::ANY, param.choices.is_empty()) {
+        (true, _) => format!("{}, {}", param.kind, param.range),
+        (false, true) => param.kind.to_string(),
+        (false, false) => param.choices.join(" | "),
+    };
+    format!("  {} = {default}\n      {} ({allowed})\n", param.name, param.doc.replace('\n', "\n      "))
 }
 
 fn indent(text: &str) -> String {

@@ -9,7 +9,7 @@ use pressroom::spec::{self, Spec, TaskKind};
 use super::print;
 use super::table::{bytes, table};
 use crate::cli::RunArgs;
-use crate::engine::{Engine, open_model};
+use crate::engine::{Engine, open_model, prepare};
 use crate::results::{Record, RunFolder};
 use crate::runner::{RunOptions, run as run_cells};
 use crate::task::{Needle, Sample, needle_samples, read_jsonl};
@@ -31,6 +31,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     }
     let output = &plan.run.output;
     let mut results = RunFolder::open(output, &plan.to_json()?)?;
+    prepare(&plan.sessions, &folder.facts())?;
     let engine = Engine::load(&folder, plan.model.device, plan.model.dtype)?;
     let samples = samples(&plan, &engine)?;
     let options = RunOptions { regime: plan.task.question, raw: plan.task.raw, seed: plan.run.seed };
@@ -89,7 +90,7 @@ fn summary(sessions: &[SessionPlan], records: &[Record]) -> String {
             let known = |text: String| if own.is_empty() { "failed".to_owned() } else { text };
             vec![
                 session.label.clone(),
-                format!("{:.2}", session.ratio),
+                known(format!("{:.2}", session.ratio.unwrap_or(mean(|record| record.achieved_ratio)))),
                 known(format!("{:.1} %", 100.0 * mean(|record| record.score))),
                 known(bytes(held as u128)),
                 known(format!("{:.1} %", 100.0 * held / full)),
@@ -108,7 +109,7 @@ fn report_errors(records: &[Record]) {
         if let Some(error) = &record.error
             && seen.insert(error)
         {
-            eprintln!("error: sample {}, {} at {:.2}: {error}", record.index, record.press, record.ratio);
+            eprintln!("error: sample {}, {}: {error}", record.index, record.named());
         }
     }
 }

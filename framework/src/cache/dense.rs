@@ -22,8 +22,8 @@ impl Dense {
 }
 
 impl Layout for Dense {
-    fn name(&self) -> &'static str {
-        Self::NAME
+    fn name(&self) -> String {
+        Self::NAME.into()
     }
 
     fn lengths(&self) -> Vec<i64> {

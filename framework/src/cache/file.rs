@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::tensors;
 
 /// Names that `layout` may have in a file.
-pub(super) const KNOWN_LAYOUTS: [&str; 2] = [Dense::NAME, Ragged::NAME];
+pub(super) const KNOWN_LAYOUTS: [&str; 4] = [Dense::NAME, Ragged::NAME, "pruned-dense", "pruned-ragged"];
 
 /// Marks the file's kind and version in its metadata.
 const FORMAT: &str = "pressroom-kv-cache-1";
@@ -32,7 +32,7 @@ impl KvCache {
         ]);
         let mut stored = Vec::new();
         for (index, layer) in self.layers().iter().enumerate() {
-            metadata.insert(format!("layers.{index}.layout"), layer.prefix().name().to_owned());
+            metadata.insert(format!("layers.{index}.layout"), layer.prefix().name());
             let (keys, values) = layer.appended()?;
             let prefix = layer.prefix().tensors()?.into_iter().map(|(name, tensor)| (format!("prefix.{name}"), tensor));
             let tail = [("tail.keys".to_owned(), keys), ("tail.values".to_owned(), values)];
@@ -91,7 +91,7 @@ impl KvCache {
         for index in 0..count {
             let key = format!("layers.{index}.layout");
             let layout = metadata.get(&key).ok_or_else(|| bad(format!("has no `{key}` in its metadata")))?;
-            let prefix = layout_from(layout, |name| take(&format!("layers.{index}.prefix.{name}")))?;
+            let prefix = layout_from(layout, &|name| take(&format!("layers.{index}.prefix.{name}")))?;
             let tail = |name: &str| take(&format!("layers.{index}.tail.{name}"));
             layers.push(LayerCache::from_parts(prefix, &tail("keys")?, &tail("values")?)?);
         }

@@ -3,11 +3,12 @@
 use tch::{Device, Kind, Tensor};
 
 use super::dense::Dense;
+use super::pruned::{Pruned, prune};
 use super::ragged::Ragged;
 use super::tail::Tail;
 use super::{Layout, file};
 use crate::error::{During, Error, Result};
-use crate::press::{Kept, RaggedIndices, Selection};
+use crate::press::{Edits, Kept, RaggedIndices, Selection};
 use crate::view::Geometry;
 
 /// The cache of one layer of one sequence.
@@ -30,27 +31,83 @@ impl LayerCache {
     }
 
     /// What a selection leaves of `keys` and `values`, `[batch, kv_heads, tokens, head_dim]`: one cache per
-    /// sequence, each holding exactly the kept pairs. Keeping everything shares the given tensors.
+    /// sequence, each holding exactly the kept pairs. Keeping everything of a single sequence shares the given
+    /// tensors.
     ///
     /// # Errors
-    /// The selection does not fit the tensors ([`Selection::check`] says why).
+    /// The selection does not fit the tensors ([`Selection::check`] says why), or moves keys to other positions
+    /// (that takes a view: [`crate::view::LayerView::compress`]).
     pub fn compress(keys: &Tensor, values: &Tensor, selection: &Selection) -> Result<Vec<Self>> {
-        let (batch, kv_heads, _, _) = keys.size4()?;
+        if selection.edits().positions.is_some() {
+            return Err(Error::input("keys that move to other positions are compressed through their view"));
+        }
+        let kv_heads = keys.size4()?.1;
+        Self::from_kept(&selection.kept().pick(keys)?, &selection.kept_values(values)?, selection, kv_heads)
+    }
+
+    /// One cache per sequence from the entries kept: uniform `[batch, kv_heads, kept, head_dim]`, ragged
+    /// `[Σ kept, head_dim]`, edited already but for the key channels.
+    pub(crate) fn from_kept(keys: &Tensor, values: &Tensor, selection: &Selection, kv_heads: i64) -> Result<Vec<Self>> {
+        let channels = |sequence: i64| -> Result<Option<Tensor>> {
+            let all = selection.edits().channels.as_ref();
+            Ok(all.map(|all| all.f_select(0, sequence)).transpose()?)
+        };
+        if let Kept::Ragged(RaggedIndices { indptr, .. }) = selection.kept() {
+            let firsts = (0..indptr.len() - 1).step_by(kv_heads.max(1) as usize);
+            return firsts
+                .enumerate()
+                .map(|(sequence, first)| {
+                    let bounds = indptr.get(first..=first + kv_heads as usize).ok_or_else(|| {
+                        Error::input(format!("selection for {} heads where more are due", indptr.len() - 1))
+                    })?;
+                    let start = bounds[0];
+                    let length = bounds[bounds.len() - 1] - start;
+                    let alone = indptr.len() as i64 - 1 == kv_heads;
+                    let rows = bounds.iter().map(|offset| offset - start).collect();
+                    let own = |data: &Tensor| -> Result<Tensor> {
+                        let data = data.f_narrow(0, start, length)?;
+                        Ok(if alone { data } else { data.f_view_copy(data.size())? })
+                    };
+                    Self::new(own(keys)?, own(values)?, Some(rows), channels(sequence as i64)?, kv_heads)
+                })
+                .collect();
+        }
+        let batch = keys.size4()?.0;
         (0..batch)
             .map(|sequence| {
-                let (keys, values) = (keys.f_select(0, sequence)?, values.f_select(0, sequence)?);
-                let tail = Tail::like(&keys)?;
-                let prefix: Box<dyn Layout> = match selection.kept() {
-                    Kept::All => Box::new(Dense::new(keys, values)?),
-                    Kept::Uniform(indices) => {
-                        let indices = indices.f_select(0, sequence)?;
-                        Box::new(Dense::new(gather(&keys, &indices)?, gather(&values, &indices)?)?)
-                    }
-                    Kept::Ragged(ragged) => Box::new(compact(&keys, &values, ragged, (sequence * kv_heads) as usize)?),
+                // A view of one sequence of many would keep the allocation of all.
+                let own = |data: &Tensor| -> Result<Tensor> {
+                    let data = data.f_select(0, sequence)?;
+                    Ok(if batch > 1 { data.f_view_copy(data.size())? } else { data })
                 };
-                Ok(Self { prefix, tail })
+                Self::new(own(keys)?, own(values)?, None, channels(sequence)?, kv_heads)
             })
             .collect()
+    }
+
+    /// A cache whose prefix is `keys` and `values`: dense, or with offsets ragged; of the keys only `channels`, if
+    /// there are any.
+    fn new(
+        mut keys: Tensor,
+        values: Tensor,
+        indptr: Option<Vec<i64>>,
+        channels: Option<Tensor>,
+        kv_heads: i64,
+    ) -> Result<Self> {
+        let head_dim = values.size()[values.dim() - 1];
+        let none = Tensor::f_empty([kv_heads, 0, head_dim], (values.kind(), values.device()))?;
+        if let Some(channels) = &channels {
+            keys = prune(&keys, channels, indptr.as_deref())?;
+        }
+        let stored: Box<dyn Layout> = match indptr {
+            None => Box::new(Dense::new(keys, values)?),
+            Some(indptr) => Box::new(Ragged::new(keys, values, indptr)?),
+        };
+        let prefix = match channels {
+            None => stored,
+            Some(channels) => Box::new(Pruned::new(stored, channels, head_dim)?),
+        };
+        Ok(Self { prefix, tail: Tail::like(&none)? })
     }
 
     /// Rebuilds a layer from the tensors of its prefix and its tail.
@@ -96,35 +153,52 @@ impl LayerCache {
         Ok(state.during("merging attention states", &[query])?.output)
     }
 
+    /// Keys and values of one KV head, prefix then tail, each `[length, head_dim]`; key channels that were removed
+    /// are zero.
+    ///
+    /// # Errors
+    /// There is no such head.
+    pub fn head(&self, head: usize) -> Result<(Tensor, Tensor)> {
+        let (prefix_keys, prefix_values) = self.prefix.head(head)?;
+        let (tail_keys, tail_values) = self.tail.used()?;
+        let join = |prefix: &Tensor, tail: &Tensor| Tensor::f_cat(&[prefix, &tail.f_select(0, head as i64)?], 0);
+        Ok((join(&prefix_keys, &tail_keys)?, join(&prefix_values, &tail_values)?))
+    }
+
     /// The cache that a selection over all its entries (prefix, then tail) leaves; the result has an empty tail.
     /// `selection` is for a batch of one.
     ///
     /// # Errors
-    /// Entries differ in number per head while the selection keeps the same of each, or an index is out of range.
+    /// Entries differ in number per head while the selection keeps the same of each, an index is out of range, or
+    /// keys would move to other positions.
     pub fn select(&self, selection: &Selection) -> Result<Self> {
-        let lengths = self.lengths();
-        if matches!(selection.kept(), Kept::All) {
+        if matches!(selection.kept(), Kept::All) && selection.edits().is_empty() {
             return self.fork();
         }
-        let (tail_keys, tail_values) = self.tail.used()?;
-        let lists = selection.to_lists(lengths.len(), lengths.iter().copied().min().unwrap_or(0))?;
-        let (mut keys, mut values, mut indptr) = (Vec::new(), Vec::new(), vec![0]);
-        for (head, kept) in lists.iter().enumerate() {
-            let (prefix_keys, prefix_values) = self.prefix.head(head)?;
-            let indices = Tensor::f_from_slice(kept)?.f_to_device(tail_keys.device())?;
-            let pick = |prefix: &Tensor, tail: &Tensor| -> Result<Tensor> {
-                let all = Tensor::f_cat(&[prefix, &tail.f_select(0, head as i64)?], 0)?;
-                all.f_index_select(0, &indices).during("selecting from a cache", &[&all, &indices])
-            };
-            keys.push(pick(&prefix_keys, &tail_keys)?);
-            values.push(pick(&prefix_values, &tail_values)?);
-            indptr.push(indptr[head] + kept.len() as i64);
+        let lengths = self.lengths();
+        let shortest = lengths.iter().copied().min().unwrap_or(0);
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for (head, kept) in selection.to_lists(lengths.len(), shortest)?.iter().enumerate() {
+            let (all_keys, all_values) = self.head(head)?;
+            let indices = Tensor::f_from_slice(kept)?.f_to_device(all_keys.device())?;
+            let pick =
+                |all: &Tensor| all.f_index_select(0, &indices).during("selecting from a cache", &[all, &indices]);
+            keys.push(pick(&all_keys)?);
+            values.push(pick(&all_values)?);
         }
-        let prefix: Box<dyn Layout> = match selection.kept() {
-            Kept::Uniform(_) => Box::new(Dense::new(Tensor::f_stack(&keys, 0)?, Tensor::f_stack(&values, 0)?)?),
-            _ => Box::new(Ragged::new(Tensor::f_cat(&keys, 0)?, Tensor::f_cat(&values, 0)?, indptr)?),
+        let ragged = matches!(selection.kept(), Kept::Ragged(_));
+        let join =
+            |parts: &[Tensor]| if ragged { Tensor::f_cat(parts, 0) } else { Tensor::f_stack(parts, 0)?.f_unsqueeze(0) };
+        let Edits { values: edited, positions, .. } = selection.edits();
+        if positions.is_some() {
+            return Err(Error::input("keys of a cache do not move to other positions"));
+        }
+        let values = match edited {
+            Some(edited) => edited.f_to_kind(values[0].kind())?,
+            None => join(&values)?,
         };
-        Ok(Self { prefix, tail: Tail::like(&tail_keys)? })
+        let mut caches = Self::from_kept(&join(&keys)?, &values, selection, lengths.len() as i64)?;
+        caches.pop().ok_or_else(|| Error::input("a selection for no sequence"))
     }
 
     pub(super) fn forget(&mut self, tokens: i64) -> Result<()> {
@@ -142,7 +216,13 @@ impl LayerCache {
 }
 
 /// The layout called `name` from its tensors.
-pub(super) fn layout_from(name: &str, mut take: impl FnMut(&str) -> Result<Tensor>) -> Result<Box<dyn Layout>> {
+pub(super) fn layout_from(name: &str, take: &dyn Fn(&str) -> Result<Tensor>) -> Result<Box<dyn Layout>> {
+    if let Some(stored) = name.strip_prefix(Pruned::PREFIX) {
+        let channels = take("channels")?;
+        let stored = layout_from(stored, take)?;
+        let head_dim = take("values")?.size().last().copied().unwrap_or(0);
+        return Ok(Box::new(Pruned::new(stored, channels, head_dim)?));
+    }
     match name {
         Dense::NAME => Ok(Box::new(Dense::new(take("keys")?, take("values")?)?)),
         Ragged::NAME => {
@@ -151,31 +231,4 @@ pub(super) fn layout_from(name: &str, mut take: impl FnMut(&str) -> Result<Tenso
         }
         other => Err(Error::input(format!("cache layout `{other}` is not one of {}", file::KNOWN_LAYOUTS.join(", ")))),
     }
-}
-
-/// `data[head, indices[head]]`: `[kv_heads, tokens, head_dim]` at `[kv_heads, kept]`.
-fn gather(data: &Tensor, indices: &Tensor) -> Result<Tensor> {
-    let wide = indices.f_unsqueeze(-1)?.f_expand([-1, -1, data.size3()?.2], false)?;
-    data.f_gather(1, &wide, false).during("compressing a layer", &[data, indices])
-}
-
-/// The rows that a ragged selection keeps of one sequence whose lists start at row `first` of the selection.
-fn compact(keys: &Tensor, values: &Tensor, ragged: &RaggedIndices, first: usize) -> Result<Ragged> {
-    let (kv_heads, tokens, head_dim) = keys.size3()?;
-    let bounds = ragged
-        .indptr
-        .get(first..=first + kv_heads as usize)
-        .ok_or_else(|| Error::input(format!("selection for {} heads where more are due", ragged.indptr.len() - 1)))?;
-    let start = bounds[0];
-    let mut rows = Vec::with_capacity(kv_heads as usize);
-    for (head, part) in bounds.windows(2).enumerate() {
-        let kept = ragged.indices.f_narrow(0, part[0], part[1] - part[0])?;
-        rows.push(kept.f_add_scalar(head as i64 * tokens)?);
-    }
-    let rows = Tensor::f_cat(&rows, 0)?;
-    let pick = |data: &Tensor| -> Result<Tensor> {
-        let flat = data.f_reshape([kv_heads * tokens, head_dim])?;
-        flat.f_index_select(0, &rows).during("compressing a layer", &[data, &rows])
-    };
-    Ragged::new(pick(keys)?, pick(values)?, bounds.iter().map(|offset| offset - start).collect())
 }

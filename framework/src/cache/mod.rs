@@ -8,6 +8,7 @@
 mod dense;
 mod file;
 mod layer;
+mod pruned;
 mod ragged;
 mod tail;
 
@@ -22,7 +23,7 @@ use pressroom_kernels::attention::AttentionState;
 /// How the KV pairs of a prefix are stored. One sequence, one layer.
 pub trait Layout: std::fmt::Debug + Send {
     /// Name in reports and files.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> String;
 
     /// KV pairs held by each KV head.
     fn lengths(&self) -> Vec<i64>;

@@ -26,7 +26,7 @@ impl Ragged {
             || indptr[0] != 0
             || indptr[indptr.len() - 1] != rows
             || !ascending
-            || values.size() != keys.size()
+            || values.size2()?.0 != rows
         {
             return Err(Error::input(format!("ragged offsets {indptr:?} do not divide {rows} rows")));
         }
@@ -35,8 +35,8 @@ impl Ragged {
 }
 
 impl Layout for Ragged {
-    fn name(&self) -> &'static str {
-        Self::NAME
+    fn name(&self) -> String {
+        Self::NAME.into()
     }
 
     fn lengths(&self) -> Vec<i64> {

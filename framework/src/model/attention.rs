@@ -70,6 +70,11 @@ impl Attention {
         Ok(Projected { queries: next()?, keys: next()?, values: next()? })
     }
 
+    /// Weight of the output projection, `[hidden, heads * head_dim]`.
+    pub(super) fn output_weight(&self) -> &Tensor {
+        &self.output.weight
+    }
+
     /// Projects attention outputs, `[tokens, heads * head_dim]`, back to the residual stream.
     pub(super) fn finish(&self, attended: &Tensor) -> Result<Tensor> {
         self.output.forward(attended)
@@ -108,6 +113,22 @@ pub(super) fn attention_weights(queries: &Tensor, keys: &Tensor, count: i64) -> 
         .and_then(|logits| logits.f_mul_scalar(default_scale(head_dim))?.f_view([heads, count, tokens]))
         .and_then(|logits| logits.f_masked_fill(&hidden, f64::NEG_INFINITY)?.f_softmax(-1, Kind::Float))
         .during("attention weights", &[queries, keys])
+}
+
+/// Attention weights that every key receives from all queries together, float32 `[heads, tokens]`. Queries are taken
+/// in blocks, and of the keys only those that a block sees.
+pub(super) fn attention_sums(queries: &Tensor, keys: &Tensor) -> Result<Tensor> {
+    const BLOCK: i64 = 256;
+    let (heads, tokens, _) = queries.size3()?;
+    let sums = Tensor::f_zeros([heads, tokens], (Kind::Float, keys.device()))?;
+    for start in (0..tokens).step_by(BLOCK as usize) {
+        let end = (start + BLOCK).min(tokens);
+        let weights = attention_weights(&queries.f_narrow(1, 0, end)?, &keys.f_narrow(1, 0, end)?, end - start)?;
+        let block = weights.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
+        let mut seen = sums.f_narrow(1, 0, end)?;
+        let _ = seen.f_add_(&block)?;
+    }
+    Ok(sums)
 }
 
 /// Rotates `data`, `[tokens, heads, head_dim]`, with tables `[tokens, head_dim]`.

@@ -3,7 +3,9 @@
 use indicatif::ProgressBar;
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{Attention, Linear, Projected, attend_context, attention_weights, rotate_tokens};
+use super::attention::{
+    Attention, Linear, Projected, attend_context, attention_sums, attention_weights, rotate_tokens,
+};
 use super::config::LlamaConfig;
 use super::folder::ModelFolder;
 use super::rope::Rotary;
@@ -11,7 +13,7 @@ use super::weights::Weights;
 use crate::cache::KvCache;
 use crate::error::{During, Error, Result};
 use crate::hooks::{self, AttentionHook};
-use crate::press::{Needs, Span};
+use crate::press::{Needs, Span, StepHook, StepView};
 use crate::view::{Geometry, LayerView, Materialised, union_of};
 use pressroom_kernels::attention::default_scale;
 
@@ -58,6 +60,8 @@ pub struct Step<'a> {
     pub tokens: &'a [i64],
     /// The sequence so far.
     pub cache: &'a mut KvCache,
+    /// Watches the tokens, and may evict.
+    pub hook: Option<&'a mut dyn StepHook>,
 }
 
 impl Llama {
@@ -84,6 +88,11 @@ impl Llama {
     /// Shape and variants.
     pub fn config(&self) -> &LlamaConfig {
         &self.config
+    }
+
+    /// The rotary embedding.
+    pub fn rotary(&self) -> &Rotary {
+        &self.rotary
     }
 
     /// Attention geometry.
@@ -117,6 +126,20 @@ impl Llama {
     /// # Errors
     /// The context is empty, holds an unknown token id, or an operation of the model itself fails.
     pub fn prefill(&self, tokens: &[i64], seed: u64, hooks: &mut [&mut dyn AttentionHook]) -> Result<Vec<Result<()>>> {
+        self.prefill_visible(tokens, 0, seed, hooks)
+    }
+
+    /// [`Self::prefill`] of a context whose last `question_tokens` tokens are a visible question.
+    ///
+    /// # Errors
+    /// As [`Self::prefill`].
+    pub fn prefill_visible(
+        &self,
+        tokens: &[i64],
+        question_tokens: usize,
+        seed: u64,
+        hooks: &mut [&mut dyn AttentionHook],
+    ) -> Result<Vec<Result<()>>> {
         let _guard = tch::no_grad_guard();
         let mut outcomes: Vec<Result<()>> = hooks.iter().map(|_| Ok(())).collect();
         let mut stream = self.embed(tokens)?;
@@ -132,7 +155,7 @@ impl Llama {
             // Nothing reads the residual stream after the last layer of a prefill.
             let last = index + 1 == self.layers.len();
             let (next, view) = self.prefill_layer(index, layer, &stream, &tables, needs, last)?;
-            let view = view.with_seed(seed);
+            let view = view.with_seed(seed).with_question(question_tokens as i64);
             for ((hook, outcome), wanted) in hooks.iter_mut().zip(&mut outcomes).zip(&wanted) {
                 if wanted.is_some() {
                     *outcome = hooks::call(*hook, &view);
@@ -154,7 +177,8 @@ impl Llama {
         last: bool,
     ) -> Result<(Tensor, LayerView<'_>)> {
         let tokens = stream.size2()?.0;
-        let spare_queries = last && needs.queries == Span::None && needs.attention == Span::None;
+        let spare_queries =
+            last && needs.queries == Span::None && needs.attention == Span::None && !needs.attention_sums;
         let (mut raw, mut queries, mut keys, mut values, mut hidden) = (vec![], vec![], vec![], vec![], vec![]);
         for start in (0..tokens).step_by(SLICE as usize) {
             let length = SLICE.min(tokens - start);
@@ -179,6 +203,9 @@ impl Llama {
         };
         let (keys, values) = (by_head(keys)?, by_head(values)?);
         let mut parts = Materialised::default();
+        if needs.output_projection {
+            parts.output_projection = Some(layer.attention.output_weight().shallow_clone());
+        }
         if needs.hidden_states {
             parts.hidden_states = Some(Tensor::f_cat(&hidden, 0)?.f_unsqueeze(0)?);
         }
@@ -193,6 +220,9 @@ impl Llama {
             if needs.attention != Span::None {
                 let weights = attention_weights(&queries, &keys, needs.attention.of(tokens))?;
                 parts.attention = Some(weights.f_unsqueeze(0)?);
+            }
+            if needs.attention_sums {
+                parts.attention_sums = Some(attention_sums(&queries, &keys)?.f_unsqueeze(0)?);
             }
             if !last {
                 let attended = attend_context(&queries, &keys, &values)?;
@@ -222,9 +252,9 @@ impl Llama {
         let tables = self.step_tables(batch)?;
         let scale = default_scale(self.geometry.head_dim);
         for (index, layer) in self.layers.iter().enumerate() {
-            let Projected { queries, keys, values } =
-                layer.attention.project(&self.rms_norm(&stream, &layer.input_norm)?)?;
-            let queries = rotate_tokens(&queries, &tables)?.f_transpose(0, 1)?;
+            let hidden_states = self.rms_norm(&stream, &layer.input_norm)?;
+            let Projected { queries: unrotated, keys, values } = layer.attention.project(&hidden_states)?;
+            let queries = rotate_tokens(&unrotated, &tables)?.f_transpose(0, 1)?;
             let keys = rotate_tokens(&keys, &tables)?.f_transpose(0, 1)?;
             let values = values.f_transpose(0, 1)?;
             let mut attended = Vec::with_capacity(batch.len());
@@ -232,9 +262,25 @@ impl Llama {
             for step in batch.iter_mut() {
                 let length = step.tokens.len() as i64;
                 let own = |data: &Tensor| data.f_narrow(1, start, length);
+                let position = step.cache.position();
                 let cache = step.cache.layer_mut(index)?;
                 cache.append(&own(&keys)?, &own(&values)?)?;
                 attended.push(cache.attend(&own(&queries)?, scale)?);
+                if let Some(hook) = step.hook.as_deref_mut() {
+                    let view = StepView {
+                        layer: index,
+                        geometry: self.geometry,
+                        rotary: &self.rotary,
+                        position,
+                        hidden_states: &hidden_states.f_narrow(0, start, length)?,
+                        queries: &unrotated.f_narrow(0, start, length)?.f_transpose(0, 1)?,
+                        output_projection: layer.attention.output_weight(),
+                        cache,
+                    };
+                    if let Some(selection) = hooks::guard(index, &keys.size(), || hook.on_layer(&view))? {
+                        *cache = cache.select(&selection)?;
+                    }
+                }
                 start += length;
             }
             let attended = Tensor::f_cat(&attended, 1)?.f_to_kind(self.kind)?;

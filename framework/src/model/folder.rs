@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::config::{LlamaConfig, OneOrMany};
 use crate::error::{Error, Result};
+use crate::press::ModelFacts;
 
 /// A folder whose `config.json` was read and checked.
 #[derive(Clone, Debug)]
@@ -50,6 +51,12 @@ impl ModelFolder {
     /// `config.json` is missing or unusable.
     pub fn read(path: &Path) -> Result<Self> {
         Ok(Self { path: path.to_owned(), config: LlamaConfig::read(&path.join("config.json"))? })
+    }
+
+    /// What presses may know of the model before they see a context.
+    pub fn facts(&self) -> ModelFacts {
+        let (geometry, hidden_size) = (self.config.geometry(), self.config.hidden_size);
+        ModelFacts { name: self.name(), geometry, hidden_size }
     }
 
     /// Where the folder is.

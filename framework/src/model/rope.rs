@@ -76,10 +76,31 @@ impl Rotary {
     /// libtorch cannot allocate.
     pub fn tables(&self, positions: &Tensor, kind: Kind) -> Result<(Tensor, Tensor)> {
         let frequencies = self.frequencies_for(positions)?;
-        let angles = positions.f_to_kind(Kind::Float)?.f_unsqueeze(1)?.f_mul(&frequencies)?;
-        let angles = Tensor::f_cat(&[&angles, &angles], 1)?;
+        let (cos, sin) = angle_tables(positions, &frequencies)?;
         let table = |values: Tensor| values.f_mul_scalar(self.scaling)?.f_to_kind(kind);
-        Ok((table(angles.f_cos()?)?, table(angles.f_sin()?)?))
+        Ok((table(cos)?, table(sin)?))
+    }
+
+    /// Undoes the rotary embedding of `keys`, float32 `[.., n, head_dim]`, at `positions` (int64, broadcastable to
+    /// `[.., n]`) of a sequence of `length` tokens.
+    ///
+    /// # Errors
+    /// The shapes do not fit.
+    pub fn unrotate(&self, keys: &Tensor, positions: &Tensor, length: i64) -> Result<Tensor> {
+        let frequencies = self.frequencies_within(length)?;
+        let (cos, sin) = angle_tables(&positions.f_neg()?, &frequencies)?;
+        // The tables' factor went into the keys once.
+        Ok(Self::rotate(keys, &cos, &sin)?.f_div_scalar(self.scaling)?)
+    }
+
+    /// Moves the rotary embedding of `keys`, `[.., n, head_dim]`, by `delta` positions (int64, broadcastable to
+    /// `[.., n]`) in a sequence of `length` tokens.
+    ///
+    /// # Errors
+    /// The shapes do not fit.
+    pub fn shift(&self, keys: &Tensor, delta: &Tensor, length: i64) -> Result<Tensor> {
+        let (cos, sin) = angle_tables(delta, &self.frequencies_within(length)?)?;
+        Self::rotate(keys, &cos.f_to_kind(keys.kind())?, &sin.f_to_kind(keys.kind())?)
     }
 
     /// Rotates `data`, `[.., n, head_dim]`, with tables `[n, head_dim]`.
@@ -95,18 +116,29 @@ impl Rotary {
     }
 
     fn frequencies_for(&self, positions: &Tensor) -> Result<Tensor> {
-        let Some(dynamic) = self.dynamic.as_ref().filter(|_| positions.numel() > 0) else {
+        match self.dynamic {
+            Some(_) if positions.numel() > 0 => self.frequencies_within(positions.f_max()?.f_int64_value(&[])? + 1),
+            _ => Ok(self.inv_freq.shallow_clone()),
+        }
+    }
+
+    /// Frequencies of a sequence of `length` tokens.
+    fn frequencies_within(&self, length: i64) -> Result<Tensor> {
+        let Some(dynamic) = self.dynamic.as_ref().filter(|dynamic| length > dynamic.max_position_embeddings) else {
             return Ok(self.inv_freq.shallow_clone());
         };
-        let length = positions.f_max()?.f_int64_value(&[])? + 1;
-        if length <= dynamic.max_position_embeddings {
-            return Ok(self.inv_freq.shallow_clone());
-        }
         let stretch = dynamic.factor * length as f64 / dynamic.max_position_embeddings as f64 - (dynamic.factor - 1.0);
         let dim = dynamic.head_dim as f64;
         let base = dynamic.base * stretch.powf(dim / (dim - 2.0));
         inverse_frequencies(base, dynamic.head_dim, self.inv_freq.device())
     }
+}
+
+/// Cosines and sines, float32 `[.., head_dim]`, of `positions` `[..]` at `frequencies`.
+fn angle_tables(positions: &Tensor, frequencies: &Tensor) -> Result<(Tensor, Tensor)> {
+    let angles = positions.f_to_kind(Kind::Float)?.f_unsqueeze(-1)?.f_mul(frequencies)?;
+    let angles = Tensor::f_cat(&[&angles, &angles], -1)?;
+    Ok((angles.f_cos()?, angles.f_sin()?))
 }
 
 /// `(-second half, first half)` of the last dimension.

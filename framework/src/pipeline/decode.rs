@@ -6,6 +6,9 @@ use tch::Tensor;
 use crate::cache::KvCache;
 use crate::error::{Error, Result};
 use crate::model::{Llama, Step};
+use crate::press::StepHook;
+
+use super::session::Compressed;
 
 /// When decoding ends.
 #[derive(Clone, Debug)]
@@ -35,10 +38,21 @@ pub struct Answer {
     pub stop_reason: StopReason,
 }
 
+/// A question about a compressed context.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The compressed context; it stays as it is.
+    pub context: &'a Compressed,
+    /// The question's token ids.
+    pub question: &'a [i64],
+}
+
 /// One question on its way to an answer.
 struct Running {
     index: usize,
     cache: KvCache,
+    /// What compresses while the answer grows.
+    hook: Option<Box<dyn StepHook + Send>>,
     /// What is fed next: first the question, then the last token generated.
     feed: Vec<i64>,
     answer: Vec<i64>,
@@ -51,15 +65,16 @@ struct Running {
 /// An empty question, a cache of another model, or a failing operation.
 pub fn answer(
     model: &Llama,
-    asked: &[(&KvCache, &[i64])],
+    asked: &[Asked<'_>],
     options: &DecodeOptions,
     on_token: &mut dyn FnMut(usize, i64),
 ) -> Result<Vec<Answer>> {
     if options.max_new_tokens == 0 {
         return Err(Error::input("max_new_tokens is 0: there is nothing to generate"));
     }
-    let start = |(index, (cache, question)): (usize, &(&KvCache, &[i64]))| {
-        Ok(Running { index, cache: cache.fork()?, feed: question.to_vec(), answer: Vec::new() })
+    let start = |(index, Asked { context, question }): (usize, &Asked<'_>)| {
+        let hook = context.decoding.as_ref().map(|press| press.start(&context.decisions));
+        Ok(Running { index, cache: context.cache.fork()?, hook, feed: question.to_vec(), answer: Vec::new() })
     };
     let mut running = asked.iter().enumerate().map(start).collect::<Result<Vec<_>>>()?;
     let mut answers: Vec<(usize, Answer)> = Vec::with_capacity(asked.len());
@@ -94,8 +109,14 @@ fn next_tokens(model: &Llama, running: &mut [Running]) -> Result<Vec<i64>> {
         end += sequence.feed.len() as i64;
         last.push(end - 1);
     }
-    let mut batch: Vec<Step<'_>> =
-        running.iter_mut().map(|sequence| Step { tokens: &sequence.feed, cache: &mut sequence.cache }).collect();
+    let mut batch: Vec<Step<'_>> = running
+        .iter_mut()
+        .map(|Running { feed, cache, hook, .. }| Step {
+            tokens: feed,
+            cache,
+            hook: hook.as_mut().map(|hook| hook.as_mut() as &mut dyn StepHook),
+        })
+        .collect();
     let hidden = model.forward(&mut batch)?;
     let rows = Tensor::f_from_slice(&last)?.f_to_device(hidden.device())?;
     let logits = model.logits(&hidden.f_index_select(0, &rows)?)?;

@@ -1,11 +1,13 @@
 //! From a context and questions to answers out of compressed caches.
 
+mod compress;
 mod decode;
 mod device;
 mod prompt;
 mod session;
 
-pub use decode::{Answer, DecodeOptions, StopReason, answer};
+pub use compress::{ContextTokens, compress};
+pub use decode::{Answer, Asked, DecodeOptions, StopReason, answer};
 pub use device::{Hardware, open_device};
 pub use prompt::{Prompt, PromptOptions, Question, Regime};
-pub use session::{LayerDecision, Session};
+pub use session::{Compressed, LayerDecision, Session};

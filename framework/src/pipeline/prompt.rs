@@ -53,6 +53,12 @@ pub struct Prompt {
     pub context: Vec<i64>,
     /// What is appended for each question; never empty.
     pub questions: Vec<Vec<i64>>,
+    /// Tokens at the context's start that belong to the template.
+    pub prefix_tokens: usize,
+    /// Tokens of a visible question at the context's end; 0 where the question is hidden.
+    pub question_tokens: usize,
+    /// What the template puts after the user's text, up to where the answer begins.
+    pub suffix: Vec<i64>,
     /// Tokens that truncation cut from the context.
     pub truncated: usize,
     /// The rendered text, context first, a placeholder where the questions go.
@@ -92,6 +98,15 @@ impl Prompt {
         };
         let (before, suffix) = split(&format!("{context}{visible}"), template, options.raw)?;
         let mut ids = tokenizer.encode(&before)?;
+        let prefix = before.strip_suffix(&format!("{context}{visible}")).unwrap_or_default();
+        let prefix_tokens = tokenizer.encode(prefix)?.len();
+        let question_tokens = match options.regime {
+            Regime::Hidden => 0,
+            Regime::Visible => {
+                let without = tokenizer.encode(before.strip_suffix(visible).unwrap_or(&before))?;
+                ids.len() - ids.iter().zip(&without).take_while(|(id, same)| id == same).count()
+            }
+        };
         let truncated = ids.len().saturating_sub(options.max_context_length);
         if truncated > 0 {
             if options.regime == Regime::Visible {
@@ -111,7 +126,15 @@ impl Prompt {
             if ids.is_empty() { Err(Error::input("a question came out empty")) } else { Ok(ids) }
         };
         let questions = questions.iter().map(asked).collect::<Result<_>>()?;
-        Ok(Self { context: ids, questions, truncated, rendered: format!("{before}[question]{suffix}") })
+        Ok(Self {
+            context: ids,
+            questions,
+            prefix_tokens,
+            question_tokens,
+            suffix: tokenizer.encode(&suffix)?,
+            truncated,
+            rendered: format!("{before}[question]{suffix}"),
+        })
     }
 }
 

@@ -1,42 +1,56 @@
 //! A session: one press at one ratio on one context.
 
+use std::sync::Arc;
+
 use crate::cache::{KvCache, LayerCache};
 use crate::error::{Error, Result};
 use crate::hooks::AttentionHook;
-use crate::press::{Needs, Pipeline};
+use crate::press::{DecodingPress, Needs, Pipeline, Selection};
 use crate::view::LayerView;
 
 /// What was kept of a layer: positions in the uncompressed context, `[kv head][kept]`.
 pub type LayerDecision = Vec<Vec<i64>>;
 
-/// Compresses a context while it is prefilled, and holds the compressed cache afterwards.
+/// Compresses a context while it is prefilled.
 pub struct Session {
     pipeline: Pipeline,
     layers: Vec<LayerCache>,
     decisions: Vec<LayerDecision>,
-    context_tokens: i64,
+    /// Position of the next token.
+    end: i64,
+}
+
+/// A compressed context, ready for questions.
+pub struct Compressed {
+    /// The cache. Later tokens take positions from the *uncompressed* context length on, unless the press moved keys.
+    pub cache: KvCache,
+    /// Positions kept, `[layer][kv head][kept]`.
+    pub decisions: Vec<LayerDecision>,
+    /// What goes on compressing while answers grow.
+    pub decoding: Option<Arc<dyn DecodingPress>>,
 }
 
 impl Session {
     /// A session that will compress with `pipeline`; the empty pipeline keeps everything.
     pub fn new(pipeline: Pipeline) -> Self {
-        Self { pipeline, layers: Vec::new(), decisions: Vec::new(), context_tokens: 0 }
+        Self { pipeline, layers: Vec::new(), decisions: Vec::new(), end: 0 }
     }
 
-    /// Positions kept, `[layer][kv head][kept]`.
+    /// Positions kept so far, `[layer][kv head][kept]`.
     pub fn decisions(&self) -> &[LayerDecision] {
         &self.decisions
     }
 
-    /// The compressed cache. Later tokens take positions from the *uncompressed* context length on.
+    /// The compressed context.
     ///
     /// # Errors
     /// The session has not seen all `layers` layers.
-    pub fn into_cache(self, layers: usize) -> Result<KvCache> {
+    pub fn finish(self, layers: usize) -> Result<Compressed> {
         if self.layers.len() != layers {
             return Err(Error::input(format!("the session saw {} of {layers} layers", self.layers.len())));
         }
-        Ok(KvCache::from_layers(self.layers, self.context_tokens))
+        let decoding = self.pipeline.decoding().cloned();
+        Ok(Compressed { cache: KvCache::from_layers(self.layers, self.end), decisions: self.decisions, decoding })
     }
 }
 
@@ -51,8 +65,42 @@ impl AttentionHook for Session {
         }
         let selection = self.pipeline.select(view)?;
         self.decisions.push(selection.to_lists(view.geometry().kv_heads as usize, view.tokens())?);
-        self.layers.append(&mut LayerCache::compress(view.keys(), view.values(), &selection)?);
-        self.context_tokens = view.context_tokens();
+        self.layers.append(&mut view.compress(&selection)?);
+        self.end = match &selection.edits().positions {
+            Some(positions) => self.end.max(positions.f_max()?.f_int64_value(&[])? + 1),
+            None => view.context_end(),
+        };
         Ok(())
+    }
+}
+
+impl Compressed {
+    /// The fraction of the KV pairs of a context of `tokens` tokens that was removed, over all layers and heads.
+    pub fn achieved_ratio(&self, tokens: usize) -> f64 {
+        let lengths = self.cache.lengths();
+        let full = lengths.iter().map(Vec::len).sum::<usize>() * tokens;
+        1.0 - lengths.iter().flatten().sum::<i64>() as f64 / full.max(1) as f64
+    }
+
+    /// What `selections`, one for each layer, leave of the full cache of a context.
+    ///
+    /// # Errors
+    /// A selection does not fit its layer.
+    pub(super) fn from_selections(
+        full: &KvCache,
+        selections: &[Selection],
+        decoding: Option<Arc<dyn DecodingPress>>,
+    ) -> Result<Self> {
+        let (mut layers, mut decisions) = (Vec::new(), Vec::new());
+        for (index, (layer, selection)) in full.layers().iter().zip(selections).enumerate() {
+            let lengths = layer.lengths();
+            let entries = lengths.iter().copied().min().unwrap_or(0);
+            selection
+                .check(1, lengths.len() as i64, entries)
+                .map_err(|error| Error::input(format!("layer {index}: {error}")))?;
+            decisions.push(selection.to_lists(lengths.len(), entries)?);
+            layers.push(layer.select(selection)?);
+        }
+        Ok(Self { cache: KvCache::from_layers(layers, full.position()), decisions, decoding })
     }
 }

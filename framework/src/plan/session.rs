@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::press::{Budget, Pipeline, Stage};
-use crate::spec::{Mistakes, PressConfig, PressSpec, RatioSpec, ratios_missing};
+use crate::press::{Budget, Budgeting, Pipeline, Stage};
+use crate::spec::{BudgetSpec, Mistakes, PressConfig, PressSpec, StageSpec, ratios_missing};
 
 /// Label of the uncompressed baseline.
 pub const BASELINE: &str = "none";
@@ -14,8 +14,9 @@ pub const BASELINE: &str = "none";
 pub struct SessionPlan {
     /// What results call the press.
     pub label: String,
-    /// The fraction removed: the mean over layers; of a chain, what its stages remove together.
-    pub ratio: f64,
+    /// The fraction removed: the mean over layers; of a chain, what its stages remove together. `None` where a budget
+    /// is a number of tokens or the press's own, so that the ratio depends on the context.
+    pub ratio: Option<f64>,
     /// Names and parameters of the presses that decide.
     pub identity: String,
     /// The presses in order, with their ratios.
@@ -31,15 +32,32 @@ pub struct StagePlan {
     /// The press with all its parameters.
     #[serde(flatten)]
     pub press: PressConfig,
-    /// Compression ratio per layer, of what the stages before have left.
-    pub compression_ratio: Vec<f64>,
+    /// Compression ratio per layer, of what the stages before have left, where it is given one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression_ratio: Option<Vec<f64>>,
+    /// Tokens per KV head and layer, where it is given them instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Vec<usize>>,
+}
+
+impl StagePlan {
+    fn new(spec: &StageSpec, budgets: &[Budget]) -> Self {
+        let given = spec.budgeting == Budgeting::Given;
+        let ratios = || budgets.iter().map(|budget| budget.as_ratio()).collect();
+        let tokens = || budgets.iter().map(|budget| budget.as_tokens()).collect();
+        Self {
+            press: spec.config.clone(),
+            compression_ratio: if given { ratios() } else { None },
+            budget: if given { tokens() } else { None },
+        }
+    }
 }
 
 impl SessionPlan {
     /// Nothing compressed.
     pub fn baseline() -> Self {
         let pipeline = Pipeline::default();
-        Self { label: BASELINE.into(), ratio: 0.0, identity: pipeline.identity(), stages: Vec::new(), pipeline }
+        Self { label: BASELINE.into(), ratio: Some(0.0), identity: pipeline.identity(), stages: Vec::new(), pipeline }
     }
 }
 
@@ -55,7 +73,7 @@ pub fn sessions(presses: &[PressSpec], sweep: &[f64], layers: usize) -> Result<V
         ratios_missing(presses, &mut mistakes);
     }
     for stage in presses.iter().flat_map(|press| &press.stages) {
-        if let Some(Err(problem)) = stage.ratio.as_ref().map(|ratio| ratio.layers(layers)) {
+        if let Some(Err(problem)) = stage.budget.as_ref().map(|ratio| ratio.layers(layers)) {
             let help = "give one number per layer, one number for all, or { from = 0.2, to = 0.8 }";
             mistakes.add(stage.span.clone(), problem).help(help);
         }
@@ -65,43 +83,40 @@ pub fn sessions(presses: &[PressSpec], sweep: &[f64], layers: usize) -> Result<V
     for press in presses {
         if press.takes_ratio() {
             for &ratio in sweep {
-                all.push(session(press, &RatioSpec::Same(Budget::from_ratio(ratio)?), layers)?);
+                all.push(session(press, &BudgetSpec::Same(Budget::from_ratio(ratio)?), layers)?);
             }
         } else {
-            all.push(session(press, &RatioSpec::Same(Budget::from_ratio(0.0)?), layers)?);
+            all.push(session(press, &BudgetSpec::Same(Budget::ALL), layers)?);
         }
     }
     Ok(all)
 }
 
-/// One session; `swept` is the ratio of the stages without one.
-fn session(press: &PressSpec, swept: &RatioSpec, layers: usize) -> Result<SessionPlan> {
-    let mut stages = Vec::with_capacity(press.stages.len());
+/// One session; `swept` is the ratio of the stages without a budget.
+fn session(press: &PressSpec, swept: &BudgetSpec, layers: usize) -> Result<SessionPlan> {
+    let (mut stages, mut plans) = (Vec::new(), Vec::new());
     for stage in &press.stages {
-        let budgets = stage.ratio.as_ref().unwrap_or(swept).layers(layers).map_err(Error::Input)?;
-        stages.push(Stage { press: stage.press.clone(), budgets });
+        let budgets = stage.budget.as_ref().unwrap_or(swept).layers(layers).map_err(Error::Input)?;
+        plans.push(StagePlan::new(stage, &budgets));
+        stages.push(Stage { method: stage.method.clone(), budgets });
     }
-    let plans = press.stages.iter().zip(&stages).map(|(spec, stage)| StagePlan {
-        press: spec.config.clone(),
-        compression_ratio: stage.budgets.iter().map(|budget| budget.ratio()).collect(),
-    });
-    let plans: Vec<StagePlan> = plans.collect();
     let ratio = shown_ratio(&plans, layers);
     let pipeline = Pipeline::new(stages, layers)?;
     Ok(SessionPlan { label: press.label.clone(), ratio, identity: pipeline.identity(), stages: plans, pipeline })
 }
 
-/// The fraction that `stages` remove together, mean over layers.
-fn shown_ratio(stages: &[StagePlan], layers: usize) -> f64 {
+/// The fraction that `stages` remove together, mean over layers, if it can be told before a context is there.
+fn shown_ratio(stages: &[StagePlan], layers: usize) -> Option<f64> {
+    let ratios: Vec<&Vec<f64>> = stages.iter().map(|stage| stage.compression_ratio.as_ref()).collect::<Option<_>>()?;
     // One ratio on all layers is shown as it was written.
-    if let [stage] = stages
-        && let Some((first, rest)) = stage.compression_ratio.split_first()
+    if let [ratios] = &ratios[..]
+        && let Some((first, rest)) = ratios.split_first()
         && rest.iter().all(|ratio| ratio == first)
     {
-        return *first;
+        return Some(*first);
     }
-    let left = |layer: usize| stages.iter().map(|stage| 1.0 - stage.compression_ratio[layer]).product::<f64>();
+    let left = |layer: usize| ratios.iter().map(|stage| 1.0 - stage[layer]).product::<f64>();
     let removed: f64 = (0..layers).map(|layer| 1.0 - left(layer)).sum();
     // Rounded, so that 1 - 0.9 * 0.8 is 0.28.
-    (removed / layers.max(1) as f64 * 1e9).round() / 1e9
+    Some((removed / layers.max(1) as f64 * 1e9).round() / 1e9)
 }

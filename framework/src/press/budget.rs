@@ -1,41 +1,89 @@
 //! The one place where a compression ratio becomes a count.
 
+use serde::Serialize;
+
 use crate::error::{Error, Result};
 
-/// How much a press may keep of a layer: the compression ratio is the fraction *removed*.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Budget {
-    ratio: f64,
+/// How much a press may keep of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Budget {
+    /// Removes this fraction of the KV pairs, in `[0, 1)`.
+    Ratio(f64),
+    /// Keeps this many KV pairs per KV head.
+    Tokens(usize),
 }
 
 impl Budget {
+    /// Nothing is removed.
+    pub const ALL: Self = Self::Ratio(0.0);
+
     /// Removes `ratio` of the KV pairs.
     ///
     /// # Errors
     /// `ratio` is outside `[0, 1)` or not a number.
     pub fn from_ratio(ratio: f64) -> Result<Self> {
         if (0.0..1.0).contains(&ratio) {
-            Ok(Self { ratio })
+            Ok(Self::Ratio(ratio))
         } else {
             Err(Error::input(format!("compression ratio {ratio} is outside [0, 1): it is the fraction removed")))
         }
     }
 
-    /// The fraction removed.
-    pub fn ratio(self) -> f64 {
-        self.ratio
+    /// Keeps `tokens` KV pairs per KV head, or all where there are fewer.
+    ///
+    /// # Errors
+    /// `tokens` is 0: a cache is never emptied.
+    pub fn from_tokens(tokens: usize) -> Result<Self> {
+        if tokens > 0 { Ok(Self::Tokens(tokens)) } else { Err(Error::input("a budget is at least 1 token")) }
     }
 
-    /// Whether everything is kept, whatever the scores.
-    pub fn keeps_all(self) -> bool {
-        self.ratio == 0.0
+    /// The fraction of `tokens` KV pairs that is removed.
+    pub fn ratio(self, tokens: i64) -> f64 {
+        match self {
+            Self::Ratio(ratio) => ratio,
+            Self::Tokens(_) => 1.0 - self.kept(tokens) as f64 / tokens.max(1) as f64,
+        }
     }
 
-    /// Number of KV pairs kept of `tokens`: `tokens * (1 - ratio)` rounded down, and at least one,
+    /// The ratio as it was written, if it was one.
+    pub fn as_ratio(self) -> Option<f64> {
+        match self {
+            Self::Ratio(ratio) => Some(ratio),
+            Self::Tokens(_) => None,
+        }
+    }
+
+    /// The number of tokens as it was written, if it was one.
+    pub fn as_tokens(self) -> Option<usize> {
+        match self {
+            Self::Ratio(_) => None,
+            Self::Tokens(tokens) => Some(tokens),
+        }
+    }
+
+    /// Whether everything is kept of `tokens` KV pairs, whatever the scores.
+    pub fn keeps_all(self, tokens: i64) -> bool {
+        self.kept(tokens) == tokens
+    }
+
+    /// Number of KV pairs kept of `tokens`: of a ratio, `tokens * (1 - ratio)` rounded down. At least one,
     /// so that a short context is never emptied.
     pub fn kept(self, tokens: i64) -> i64 {
-        let kept = (tokens as f64 * (1.0 - self.ratio)) as i64;
+        let kept = match self {
+            Self::Ratio(ratio) => (tokens as f64 * (1.0 - ratio)) as i64,
+            Self::Tokens(kept) => i64::try_from(kept).unwrap_or(i64::MAX),
+        };
         kept.max(1).min(tokens)
+    }
+}
+
+impl std::fmt::Display for Budget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ratio(ratio) => write!(f, "{ratio}"),
+            Self::Tokens(tokens) => write!(f, "{tokens} tokens"),
+        }
     }
 }
 
@@ -46,9 +94,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn keeps_at_least_one_and_never_more_than_there_is(tokens in 1i64..1_000_000, ratio in 0.0f64..1.0) {
-            let kept = Budget::from_ratio(ratio).unwrap().kept(tokens);
-            prop_assert!((1..=tokens).contains(&kept));
+        fn keeps_at_least_one_and_never_more_than_there_is(tokens in 1i64..1_000_000, ratio in 0.0f64..1.0, count in 1usize..2_000_000) {
+            for budget in [Budget::from_ratio(ratio).unwrap(), Budget::from_tokens(count).unwrap()] {
+                prop_assert!((1..=tokens).contains(&budget.kept(tokens)));
+                prop_assert!((0.0..1.0).contains(&budget.ratio(tokens)));
+            }
         }
 
         #[test]
@@ -60,7 +110,16 @@ mod tests {
 
     #[test]
     fn ratio_zero_keeps_all() {
-        assert_eq!(Budget::from_ratio(0.0).unwrap().kept(1037), 1037);
+        assert_eq!(Budget::ALL.kept(1037), 1037);
+        assert!(Budget::ALL.keeps_all(1037));
+    }
+
+    #[test]
+    fn a_count_is_a_count() {
+        let budget = Budget::from_tokens(100).unwrap();
+        assert_eq!((budget.kept(400), budget.kept(60)), (100, 60));
+        assert_eq!((budget.ratio(400), budget.ratio(60)), (0.75, 0.0));
+        assert!(Budget::from_tokens(0).is_err());
     }
 
     #[test]

@@ -6,16 +6,69 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::{Built, Method};
 use crate::error::{Error, Result};
 
 /// What kind of thing an entry of the registry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Ranks KV pairs; usable alone and inside wrappers.
+    /// Ranks KV pairs; usable alone, in chains and inside wrappers.
     Scorer,
-    /// Decides with the scores of the scorer it wraps (`press = { name = "..." }`).
-    Wrapper,
+    /// Decides by itself, layer by layer, during the prefill.
+    Press,
+    /// Decides over all layers at once, after the prefill.
+    Context,
+    /// Decides while decoding.
+    Decoding,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Scorer => "scorer",
+            Self::Press => "press",
+            Self::Context => "press of whole contexts",
+            Self::Decoding => "press of the decoding phase",
+        })
+    }
+}
+
+/// A press that another one wraps: the table `key = { name = "..." }` of its description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Wraps {
+    /// Name of the table.
+    pub key: &'static str,
+    /// What it takes; a scorer is a press too.
+    pub kind: Kind,
+}
+
+impl Wraps {
+    /// Whether a press of this kind can be wrapped.
+    pub fn accepts_kind(self, kind: Kind) -> bool {
+        kind == self.kind || (self.kind == Kind::Press && kind == Kind::Scorer)
+    }
+
+    /// Whether this press can be wrapped.
+    pub fn accepts(self, built: &Built) -> bool {
+        self.accepts_kind(match built {
+            Built::Scorer(_) => Kind::Scorer,
+            Built::Method(Method::Layer(_)) => Kind::Press,
+            Built::Method(Method::Context(_)) => Kind::Context,
+            Built::Method(Method::Phases { .. }) => Kind::Decoding,
+        })
+    }
+}
+
+/// Where a press takes its budget from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Budgeting {
+    /// From `compression_ratio` (or `budget`, in tokens) beside its parameters.
+    #[default]
+    Given,
+    /// From parameters of its own: it takes no `compression_ratio`.
+    Own,
 }
 
 /// Type of a parameter.
@@ -28,6 +81,8 @@ pub enum ParamType {
     Number,
     /// `true` or `false`.
     Flag,
+    /// Text in quotes.
+    Text,
 }
 
 impl fmt::Display for ParamType {
@@ -36,12 +91,13 @@ impl fmt::Display for ParamType {
             Self::Integer => "a whole number",
             Self::Number => "a number",
             Self::Flag => "true or false",
+            Self::Text => "text",
         })
     }
 }
 
 /// A parameter's value.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Value {
     /// Of type [`ParamType::Integer`].
@@ -50,6 +106,8 @@ pub enum Value {
     Number(f64),
     /// Of type [`ParamType::Flag`].
     Flag(bool),
+    /// Of type [`ParamType::Text`].
+    Text(String),
 }
 
 impl fmt::Display for Value {
@@ -58,6 +116,7 @@ impl fmt::Display for Value {
             Self::Integer(value) => write!(f, "{value}"),
             Self::Number(value) => write!(f, "{value}"),
             Self::Flag(value) => write!(f, "{value}"),
+            Self::Text(value) => write!(f, "{value}"),
         }
     }
 }
@@ -113,6 +172,8 @@ pub struct ParamInfo {
     pub default: Option<Value>,
     /// Allowed values, for numbers.
     pub range: Range,
+    /// Allowed values, for text; empty: any.
+    pub choices: Vec<String>,
 }
 
 impl ParamInfo {
@@ -123,15 +184,21 @@ impl ParamInfo {
     pub fn accept(&self, value: Value) -> Result<Value, String> {
         let accepted = match (self.kind, value) {
             (ParamType::Number, Value::Integer(whole)) => Value::Number(whole as f64),
-            (ParamType::Integer, Value::Integer(_))
-            | (ParamType::Number, Value::Number(_))
-            | (ParamType::Flag, Value::Flag(_)) => value,
+            (ParamType::Integer, value @ Value::Integer(_))
+            | (ParamType::Number, value @ Value::Number(_))
+            | (ParamType::Flag, value @ Value::Flag(_))
+            | (ParamType::Text, value @ Value::Text(_)) => value,
+            (kind, Value::Text(_)) => return Err(format!("`{}` is {kind}, not text", self.name)),
             (kind, other) => return Err(format!("`{}` is {kind}, not `{other}`", self.name)),
         };
-        let number = match accepted {
-            Value::Integer(whole) => whole as f64,
-            Value::Number(number) => number,
+        let number = match &accepted {
+            Value::Integer(whole) => *whole as f64,
+            Value::Number(number) => *number,
             Value::Flag(_) => return Ok(accepted),
+            Value::Text(text) if self.choices.is_empty() || self.choices.contains(text) => return Ok(accepted),
+            Value::Text(text) => {
+                return Err(format!("`{}` is `{text}`, allowed is {}", self.name, self.choices.join(", ")));
+            }
         };
         if number >= self.range.min && number <= self.range.max {
             Ok(accepted)
@@ -152,6 +219,10 @@ pub struct PressInfo {
     pub doc: String,
     /// Parameters in the order of declaration.
     pub params: Vec<ParamInfo>,
+    /// The presses it wraps.
+    pub wraps: Vec<Wraps>,
+    /// Where its budget comes from.
+    pub budgeting: Budgeting,
 }
 
 impl PressInfo {
@@ -182,7 +253,7 @@ impl PressInfo {
             let param = self
                 .param(name)
                 .ok_or_else(|| Error::input(format!("press `{}` has no parameter `{name}`", self.name)))?;
-            param.accept(*value).map_err(|problem| Error::input(format!("press `{}`: {problem}", self.name)))?;
+            param.accept(value.clone()).map_err(|problem| Error::input(format!("press `{}`: {problem}", self.name)))?;
         }
         Ok(())
     }
@@ -192,6 +263,8 @@ impl PressInfo {
 pub trait ParamValue: Sized {
     /// Type in TOML.
     const TYPE: ParamType;
+    /// Allowed texts; empty: any.
+    const CHOICES: &'static [&'static str] = &[];
     /// As data; `None` for an absent optional.
     fn to_value(&self) -> Option<Value>;
     /// From data of a checked type.
@@ -229,7 +302,22 @@ impl ParamValue for f64 {
         match value {
             Value::Number(number) => Some(number),
             Value::Integer(whole) => Some(whole as f64),
-            Value::Flag(_) => None,
+            _ => None,
+        }
+    }
+}
+
+impl ParamValue for String {
+    const TYPE: ParamType = ParamType::Text;
+
+    fn to_value(&self) -> Option<Value> {
+        Some(Value::Text(self.clone()))
+    }
+
+    fn from_value(value: Value) -> Option<Self> {
+        match value {
+            Value::Text(text) => Some(text),
+            _ => None,
         }
     }
 }
@@ -251,6 +339,7 @@ impl ParamValue for bool {
 
 impl<T: ParamValue> ParamValue for Option<T> {
     const TYPE: ParamType = T::TYPE;
+    const CHOICES: &'static [&'static str] = T::CHOICES;
 
     fn to_value(&self) -> Option<Value> {
         self.as_ref().and_then(ParamValue::to_value)
@@ -282,11 +371,15 @@ impl<T: ParamValue> ParamValue for Option<T> {
 /// assert_eq!(Middle::default().identity(), "middle(n_sink=4)");
 /// assert_eq!(Middle::info().summary(), "Keeps the middle of the context.");
 /// ```
+///
+/// A press that wraps others says so after its type, `wraps(press: Scorer)`; one whose parameters decide how much it
+/// keeps, so that it takes no compression ratio, says `budget(Own)`.
 #[macro_export]
 macro_rules! press {
     (
         $(#[doc = $doc:literal])+
-        $name:literal $kind:ident $type:ident {
+        $name:literal $kind:ident $type:ident
+        $(wraps($($inner:ident : $inner_kind:ident),+))? $(budget($budgeting:ident))? {
             $( $(#[doc = $param_doc:literal])+ $param:ident : $param_type:ty = $default:expr, $range:expr; )*
         }
     ) => {
@@ -318,7 +411,13 @@ macro_rules! press {
                         kind: <$param_type as ParamValue>::TYPE,
                         default: defaults.$param.to_value(),
                         range: $range,
+                        choices: <$param_type as ParamValue>::CHOICES.iter().map(|&choice| choice.into()).collect(),
                     }, )*],
+                    wraps: vec![$($( $crate::press::Wraps {
+                        key: stringify!($inner),
+                        kind: $crate::press::Kind::$inner_kind,
+                    } ),+)?],
+                    budgeting: [$($crate::press::Budgeting::$budgeting)?].first().copied().unwrap_or_default(),
                 }
             }
 
@@ -332,7 +431,7 @@ macro_rules! press {
                 info.check(params)?;
                 let mut configured = Self::default();
                 $( if let Some(value) = params.get(stringify!($param)) {
-                    configured.$param = <$param_type>::from_value(*value).ok_or_else(|| {
+                    configured.$param = <$param_type>::from_value(value.clone()).ok_or_else(|| {
                         $crate::Error::input(format!("`{}` cannot be {value}", stringify!($param)))
                     })?;
                 } )*
@@ -349,6 +448,42 @@ macro_rules! press {
                     })
                     .collect();
                 if params.is_empty() { $name.into() } else { format!("{}({})", $name, params.join(", ")) }
+            }
+        }
+    };
+}
+
+/// An enum whose variants are the allowed texts of a parameter.
+///
+/// ```
+/// pressroom::choices! {
+///     /// Which norm is taken.
+///     pub enum Norm { Keys = "keys", Values = "values" }
+/// }
+/// assert_eq!(<Norm as pressroom::press::ParamValue>::CHOICES, ["keys", "values"]);
+/// ```
+#[macro_export]
+macro_rules! choices {
+    ($(#[doc = $doc:literal])+ pub enum $type:ident { $($variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $type {
+            $( #[doc = concat!("`", $text, "`")] $variant, )+
+        }
+
+        impl $crate::press::ParamValue for $type {
+            const TYPE: $crate::press::ParamType = $crate::press::ParamType::Text;
+            const CHOICES: &'static [&'static str] = &[$($text),+];
+
+            fn to_value(&self) -> Option<$crate::press::Value> {
+                Some($crate::press::Value::Text(match self { $(Self::$variant => $text,)+ }.into()))
+            }
+
+            fn from_value(value: $crate::press::Value) -> Option<Self> {
+                match value {
+                    $( $crate::press::Value::Text(text) if text == $text => Some(Self::$variant), )+
+                    _ => None,
+                }
             }
         }
     };

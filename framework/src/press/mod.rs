@@ -2,19 +2,28 @@
 
 mod budget;
 mod chain;
+mod compose;
+mod context;
+mod decoding;
 mod describe;
+mod facts;
+mod method;
 mod needs;
 mod registry;
 mod scorer;
 mod selection;
 
 pub use budget::Budget;
-pub use chain::{Pipeline, Stage};
-pub use describe::{Kind, ParamInfo, ParamType, ParamValue, Params, PressInfo, Range, Value, dedent};
+pub use chain::{ContextStage, Pipeline, Stage};
+pub use context::{Context, ContextPress, PromptParts};
+pub use decoding::{DecodingPress, StepHook, StepView};
+pub use describe::{Budgeting, Kind, ParamInfo, ParamType, ParamValue, Params, PressInfo, Range, Value, Wraps, dedent};
+pub use facts::ModelFacts;
+pub use method::Method;
 pub use needs::{Needs, Span};
 pub use registry::{Built, Entry, Registry, missing_inner, nearest};
 pub use scorer::{Scored, Scorer};
-pub use selection::{Kept, RaggedIndices, Selection};
+pub use selection::{Edits, Kept, RaggedIndices, Selection};
 
 use crate::error::Result;
 use crate::view::LayerView;
@@ -32,6 +41,19 @@ pub trait Press: Send + Sync {
     /// Whether KV heads may keep different numbers (the cache becomes ragged).
     fn head_wise(&self) -> bool {
         false
+    }
+
+    /// Whether the keys kept move to other positions, so that later ones count from the kept length.
+    fn moves_keys(&self) -> bool {
+        false
+    }
+
+    /// Reads what the method needs to know of the model, once, before any context.
+    ///
+    /// # Errors
+    /// Side data is missing, damaged or another model's.
+    fn prepare(&self, _model: &ModelFacts) -> Result<()> {
+        Ok(())
     }
 
     /// Decides on one layer.

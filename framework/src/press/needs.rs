@@ -36,11 +36,22 @@ pub struct Needs {
     pub queries: Span,
     /// Attention weights of these queries over all keys, `[batch, heads, tokens, keys]`.
     pub attention: Span,
+    /// What each key received: the attention weights summed over all queries, `[batch, heads, keys]`. The matrix
+    /// itself is never held.
+    pub attention_sums: bool,
+    /// The weight of the attention block's output projection, `[hidden, heads * head_dim]`.
+    pub output_projection: bool,
 }
 
 impl Needs {
     /// Keys, values and positions only.
-    pub const KEYS_AND_VALUES: Self = Self { hidden_states: false, queries: Span::None, attention: Span::None };
+    pub const KEYS_AND_VALUES: Self = Self {
+        hidden_states: false,
+        queries: Span::None,
+        attention: Span::None,
+        attention_sums: false,
+        output_projection: false,
+    };
 
     /// What satisfies both.
     pub fn union(self, other: Self) -> Self {
@@ -48,6 +59,8 @@ impl Needs {
             hidden_states: self.hidden_states || other.hidden_states,
             queries: self.queries.max(other.queries),
             attention: self.attention.max(other.attention),
+            attention_sums: self.attention_sums || other.attention_sums,
+            output_projection: self.output_projection || other.output_projection,
         }
     }
 }
@@ -62,7 +75,12 @@ impl std::fmt::Display for Needs {
         };
         span(f, "queries", self.queries)?;
         span(f, "attention weights", self.attention)?;
-        if self.hidden_states { write!(f, ", hidden states") } else { Ok(()) }
+        let others = [
+            (self.attention_sums, "attention sums"),
+            (self.hidden_states, "hidden states"),
+            (self.output_projection, "the output projection"),
+        ];
+        others.iter().filter(|(read, _)| *read).try_for_each(|(_, what)| write!(f, ", {what}"))
     }
 }
 

@@ -2,29 +2,51 @@
 
 use std::sync::Arc;
 
-use super::{Kind, Params, Press, PressInfo, Scored, Scorer};
+use super::{ContextPress, DecodingPress, Method, Params, Press, PressInfo, Scored, Scorer, Wraps};
 use crate::error::{Error, Result};
 
-/// A configured press, and whether wrappers can use it.
+/// A configured press.
 #[derive(Clone)]
 pub enum Built {
-    /// Usable alone and inside wrappers.
+    /// Ranks; usable alone and inside wrappers.
     Scorer(Arc<dyn Scorer>),
-    /// Usable alone.
-    Press(Arc<dyn Press>),
+    /// Decides in any other way.
+    Method(Method),
 }
 
 impl Built {
-    /// As a press that decides.
-    pub fn into_press(self) -> Arc<dyn Press> {
+    /// As something that decides.
+    pub fn into_method(self) -> Method {
         match self {
-            Self::Scorer(scorer) => Arc::new(Scored(scorer)),
-            Self::Press(press) => press,
+            Self::Scorer(scorer) => Method::Layer(Arc::new(Scored(scorer))),
+            Self::Method(method) => method,
+        }
+    }
+
+    /// As a press that decides layer by layer.
+    ///
+    /// # Errors
+    /// It decides over all layers at once, or while decoding.
+    pub fn into_press(self) -> Result<Arc<dyn Press>> {
+        match self.into_method() {
+            Method::Layer(press) => Ok(press),
+            other => Err(Error::input(format!("{} does not decide layer by layer", other.identity()))),
+        }
+    }
+
+    /// As a scorer.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn into_scorer(self) -> Result<Arc<dyn Scorer>> {
+        match self {
+            Self::Scorer(scorer) => Ok(scorer),
+            Self::Method(method) => Err(Error::input(format!("{} is no scorer", method.identity()))),
         }
     }
 }
 
-type Build = Box<dyn Fn(&Params, Option<Arc<dyn Scorer>>) -> Result<Built> + Send + Sync>;
+type Build = Box<dyn Fn(&Params, Vec<Built>) -> Result<Built> + Send + Sync>;
 
 /// One press of the registry: its description and how to make it.
 pub struct Entry {
@@ -33,27 +55,64 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// A press made from its parameters and the presses that it wraps, in the order of its description.
+    pub fn new(info: PressInfo, build: impl Fn(&Params, Vec<Built>) -> Result<Built> + Send + Sync + 'static) -> Self {
+        Self { info, build: Box::new(build) }
+    }
+
     /// A scorer, made from its parameters.
     pub fn scorer<S: Scorer + 'static>(
         info: PressInfo,
         build: impl Fn(&Params) -> Result<S> + Send + Sync + 'static,
     ) -> Self {
-        Self { info, build: Box::new(move |params, _| Ok(Built::Scorer(Arc::new(build(params)?)))) }
+        Self::new(info, move |params, _| Ok(Built::Scorer(Arc::new(build(params)?))))
+    }
+
+    /// A press that decides layer by layer, made from its parameters.
+    pub fn press<P: Press + 'static>(
+        info: PressInfo,
+        build: impl Fn(&Params) -> Result<P> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(info, move |params, _| Ok(Built::Method(Method::Layer(Arc::new(build(params)?)))))
+    }
+
+    /// A scorer that wraps a scorer.
+    pub fn scorer_around<S: Scorer + 'static>(
+        info: PressInfo,
+        build: impl Fn(&Params, Arc<dyn Scorer>) -> Result<S> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(info, move |params, mut inner| {
+            Ok(Built::Scorer(Arc::new(build(params, inner.remove(0).into_scorer()?)?)))
+        })
     }
 
     /// A press that wraps a scorer.
-    pub fn wrapper<P: Press + 'static>(
+    pub fn press_around<P: Press + 'static>(
         info: PressInfo,
         build: impl Fn(&Params, Arc<dyn Scorer>) -> Result<P> + Send + Sync + 'static,
     ) -> Self {
-        let name = info.name.clone();
-        Self {
-            info,
-            build: Box::new(move |params, inner| {
-                let inner = inner.ok_or_else(|| Error::input(missing_inner(&name)))?;
-                Ok(Built::Press(Arc::new(build(params, inner)?)))
-            }),
-        }
+        Self::new(info, move |params, mut inner| {
+            Ok(Built::Method(Method::Layer(Arc::new(build(params, inner.remove(0).into_scorer()?)?))))
+        })
+    }
+
+    /// A press that decides over all layers at once, made from its parameters.
+    pub fn context<P: ContextPress + 'static>(
+        info: PressInfo,
+        build: impl Fn(&Params) -> Result<P> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(info, move |params, _| Ok(Built::Method(Method::Context(Arc::new(build(params)?)))))
+    }
+
+    /// A press of the decoding phase around one that decides layer by layer.
+    pub fn decoding_around<P: DecodingPress + 'static>(
+        info: PressInfo,
+        build: impl Fn(&Params, Arc<dyn Press>) -> Result<P> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(info, move |params, mut inner| {
+            let decoding = Arc::new(build(params, inner.remove(0).into_press()?)?);
+            Ok(Built::Method(Method::Phases { prefill: None, decoding }))
+        })
     }
 
     /// Its description.
@@ -61,21 +120,30 @@ impl Entry {
         &self.info
     }
 
-    /// Makes the press.
+    /// Makes the press around `inner`, one for each that its description names.
     ///
     /// # Errors
-    /// Bad parameters; a wrapper without a scorer, or something to wrap where nothing is wrapped.
-    pub fn build(&self, params: &Params, inner: Option<Arc<dyn Scorer>>) -> Result<Built> {
-        if inner.is_some() && self.info.kind != Kind::Wrapper {
-            return Err(Error::input(format!("`{}` is no wrapper: it takes no `press`", self.info.name)));
+    /// Bad parameters; a press to wrap is missing, of the wrong kind, or one too many.
+    pub fn build(&self, params: &Params, inner: Vec<Built>) -> Result<Built> {
+        let name = &self.info.name;
+        if inner.len() > self.info.wraps.len() {
+            return Err(Error::input(format!("`{name}` is no wrapper of so many presses")));
+        }
+        if let Some(missing) = self.info.wraps.get(inner.len()) {
+            return Err(Error::input(missing_inner(name, *missing)));
+        }
+        for (wraps, built) in self.info.wraps.iter().zip(&inner) {
+            if !wraps.accepts(built) {
+                return Err(Error::input(format!("`{name}` wraps a {} as its `{}`", wraps.kind, wraps.key)));
+            }
         }
         (self.build)(params, inner)
     }
 }
 
 /// What a wrapper says when it has nothing to wrap.
-pub fn missing_inner(name: &str) -> String {
-    format!("`{name}` wraps a scorer: add `press = {{ name = \"...\" }}`")
+pub fn missing_inner(name: &str, wraps: Wraps) -> String {
+    format!("`{name}` wraps a {}: add `{} = {{ name = \"...\" }}`", wraps.kind, wraps.key)
 }
 
 /// Presses by name.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use super::{Budget, Needs, Press, Selection};
+use super::{Budget, ModelFacts, Needs, Press, Selection};
 use crate::error::Result;
 use crate::view::LayerView;
 
@@ -18,9 +18,30 @@ pub trait Scorer: Send + Sync {
 
     /// Scores `[batch, kv_heads, tokens]`: higher is kept longer, plus infinity always.
     ///
+    /// `budget` is for the few methods whose scores depend on it; they say so with
+    /// [`Self::scores_depend_on_budget`].
+    ///
     /// # Errors
     /// The view is too short for the method, or a tensor operation fails.
-    fn score(&self, view: &LayerView<'_>) -> Result<Tensor>;
+    fn score(&self, view: &LayerView<'_>, budget: Budget) -> Result<Tensor>;
+
+    /// Whether each budget has scores of its own, so that they cannot be shared.
+    fn scores_depend_on_budget(&self) -> bool {
+        false
+    }
+
+    /// KV pairs that each head keeps when the scorer decides alone.
+    fn kept(&self, view: &LayerView<'_>, budget: Budget) -> i64 {
+        budget.kept(view.tokens())
+    }
+
+    /// Reads what the method needs to know of the model, once, before any context.
+    ///
+    /// # Errors
+    /// Side data is missing, damaged or another model's.
+    fn prepare(&self, _model: &ModelFacts) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The press that a scorer is: keep the best-scored entries of each KV head.
@@ -36,11 +57,15 @@ impl Press for Scored {
         self.0.needs()
     }
 
+    fn prepare(&self, model: &ModelFacts) -> Result<()> {
+        self.0.prepare(model)
+    }
+
     fn select(&self, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
-        if budget.keeps_all() {
+        if budget.keeps_all(view.tokens()) {
             return Ok(Selection::all());
         }
-        let best = view.ranking(self.0.as_ref())?.f_narrow(2, 0, budget.kept(view.tokens()))?;
-        Selection::uniform(&best)
+        let kept = self.0.kept(view, budget);
+        Selection::uniform(&view.ranking(self.0.as_ref(), budget)?.f_narrow(2, 0, kept)?)
     }
 }

@@ -1,8 +1,8 @@
-//! What a press decides: which positions each KV head keeps.
+//! What a press decides: which positions each KV head keeps, and what is changed of those kept.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::error::{Error, Result};
+use crate::error::{During, Error, Result};
 
 /// A press's decision about one layer.
 ///
@@ -11,6 +11,32 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct Selection {
     kept: Kept,
+    edits: Edits,
+}
+
+/// What a press changes of the entries it keeps. Where entries are listed, they are those kept, in the
+/// selection's order: uniform `[batch, kv_heads, kept]`, ragged `[Σ kept]`.
+#[derive(Debug, Default)]
+pub struct Edits {
+    /// New values, `[.., head_dim]`, of the entries kept (merging).
+    pub values: Option<Tensor>,
+    /// Key channels that are kept, int64 `[batch, kv_heads, channels]`, ascending; the others count as zero.
+    pub channels: Option<Tensor>,
+    /// Positions that the keys of the entries kept are rotated to, int64 (re-rotation).
+    pub positions: Option<Tensor>,
+}
+
+impl Edits {
+    /// The same edits over the same tensors.
+    pub fn shallow_clone(&self) -> Self {
+        let same = |edit: &Option<Tensor>| edit.as_ref().map(Tensor::shallow_clone);
+        Self { values: same(&self.values), channels: same(&self.channels), positions: same(&self.positions) }
+    }
+
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_none() && self.channels.is_none() && self.positions.is_none()
+    }
 }
 
 /// Which KV pairs survive.
@@ -33,10 +59,43 @@ pub struct RaggedIndices {
     pub indptr: Vec<i64>,
 }
 
+impl Kept {
+    /// The kept entries of `data`, `[batch, kv_heads, tokens, ..]`: of a uniform selection
+    /// `[batch, kv_heads, kept, ..]`, of a ragged one `[Σ kept, ..]`; everything is shared, not copied.
+    ///
+    /// # Errors
+    /// The selection is for data of another shape.
+    pub fn pick(&self, data: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::All => Ok(data.shallow_clone()),
+            Self::Uniform(indices) => match data.size().get(3) {
+                None => data.f_gather(2, indices, false),
+                Some(&width) => indices
+                    .f_unsqueeze(-1)
+                    .and_then(|indices| indices.f_expand([-1, -1, -1, width], false))
+                    .and_then(|wide| data.f_gather(2, &wide, false)),
+            }
+            .during("keeping entries", &[data, indices]),
+            Self::Ragged(ragged) => {
+                let tokens = data.size().get(2).copied().unwrap_or(0);
+                let counts: Vec<i64> = ragged.indptr.windows(2).map(|part| part[1] - part[0]).collect();
+                let starts: Vec<i64> = (0..counts.len() as i64).map(|row| row * tokens).collect();
+                let device = ragged.indices.device();
+                let on_device = |list: &[i64]| Tensor::f_from_slice(list)?.f_to_device(device);
+                on_device(&starts)?
+                    .f_repeat_interleave_self_tensor(&on_device(&counts)?, 0, None)
+                    .and_then(|starts| starts.f_add(&ragged.indices))
+                    .and_then(|rows| data.f_flatten(0, 2)?.f_index_select(0, &rows))
+                    .during("keeping entries", &[data, &ragged.indices])
+            }
+        }
+    }
+}
+
 impl Selection {
     /// Keeps everything.
     pub fn all() -> Self {
-        Self { kept: Kept::All }
+        Self { kept: Kept::All, edits: Edits::default() }
     }
 
     /// Keeps `indices`, `[batch, kv_heads, kept]`, in each head.
@@ -46,7 +105,7 @@ impl Selection {
     pub fn uniform(indices: &Tensor) -> Result<Self> {
         indices.size3()?;
         let (sorted, _) = indices.f_to_kind(Kind::Int64)?.f_sort(-1, false)?;
-        Ok(Self { kept: Kept::Uniform(sorted) })
+        Ok(Self { kept: Kept::Uniform(sorted), edits: Edits::default() })
     }
 
     /// Keeps the true positions of `mask`, `[batch, kv_heads, tokens]`.
@@ -64,12 +123,75 @@ impl Selection {
         }
         // `nonzero` lists row after row, ascending within a row: the order this type promises.
         let indices = mask.f_nonzero()?.f_select(1, 2)?;
-        Ok(Self { kept: Kept::Ragged(RaggedIndices { indices, indptr }) })
+        Ok(Self::ragged(RaggedIndices { indices, indptr }))
     }
 
     /// Keeps a list per KV head; [`Self::check`] says whether it is a valid one.
     pub fn ragged(indices: RaggedIndices) -> Self {
-        Self { kept: Kept::Ragged(indices) }
+        Self { kept: Kept::Ragged(indices), edits: Edits::default() }
+    }
+
+    /// Keeps the listed indices of every KV head, `[batch * kv_heads][kept]`.
+    ///
+    /// # Errors
+    /// libtorch cannot allocate on `device`.
+    pub fn from_lists(lists: &[Vec<i64>], device: Device) -> Result<Self> {
+        let mut indptr = vec![0];
+        for list in lists {
+            indptr.push(indptr[indptr.len() - 1] + list.len() as i64);
+        }
+        let indices = Tensor::f_from_slice(&lists.concat())?.f_to_device(device)?;
+        Ok(Self::ragged(RaggedIndices { indices, indptr }))
+    }
+
+    /// The same entries, changed.
+    pub fn with_edits(self, edits: Edits) -> Self {
+        Self { edits, ..self }
+    }
+
+    /// What is kept of one KV head, for a batch of one: a uniform selection of that head alone.
+    ///
+    /// # Errors
+    /// There is no such head.
+    pub fn of_head(&self, head: i64) -> Result<Self> {
+        let span = match &self.kept {
+            Kept::Ragged(ragged) => {
+                let (start, end) = (ragged.indptr[head as usize], ragged.indptr[head as usize + 1]);
+                Some((start, end - start))
+            }
+            _ => None,
+        };
+        let own = |data: &Tensor| -> Result<Tensor> {
+            Ok(match span {
+                Some((start, length)) => data.f_narrow(0, start, length)?.f_unsqueeze(0)?.f_unsqueeze(0)?,
+                None => data.f_narrow(1, head, 1)?,
+            })
+        };
+        let edit = |data: &Option<Tensor>| data.as_ref().map(own).transpose();
+        let kept = match &self.kept {
+            Kept::All => Kept::All,
+            Kept::Uniform(indices) | Kept::Ragged(RaggedIndices { indices, .. }) => Kept::Uniform(own(indices)?),
+        };
+        let channels = self.edits.channels.as_ref().map(|channels| channels.f_narrow(1, head, 1)).transpose()?;
+        let edits = Edits { values: edit(&self.edits.values)?, channels, positions: edit(&self.edits.positions)? };
+        Ok(Self { kept, edits })
+    }
+
+    /// Values of the entries kept of `values`, `[batch, kv_heads, tokens, head_dim]`: the new ones where there are
+    /// any, in the dtype of the old.
+    ///
+    /// # Errors
+    /// The selection is for values of another shape.
+    pub fn kept_values(&self, values: &Tensor) -> Result<Tensor> {
+        match &self.edits.values {
+            Some(edited) => Ok(edited.f_to_kind(values.kind())?),
+            None => self.kept.pick(values),
+        }
+    }
+
+    /// What is changed of the entries kept.
+    pub fn edits(&self) -> &Edits {
+        &self.edits
     }
 
     /// The same selection over the same tensors.
@@ -81,7 +203,7 @@ impl Selection {
                 Kept::Ragged(RaggedIndices { indices: indices.shallow_clone(), indptr: indptr.clone() })
             }
         };
-        Self { kept }
+        Self { kept, edits: self.edits.shallow_clone() }
     }
 
     /// What survives.
@@ -110,6 +232,7 @@ impl Selection {
     /// # Errors
     /// [`Error::Input`] with the first violation.
     pub fn check(&self, batch: i64, kv_heads: i64, tokens: i64) -> Result<()> {
+        self.check_edits(batch, kv_heads, tokens)?;
         if let Kept::All = self.kept {
             return Ok(());
         }
@@ -134,6 +257,37 @@ impl Selection {
             }
         }
         Ok(())
+    }
+
+    /// Checks that edits list as many entries as are kept, and finite values.
+    fn check_edits(&self, batch: i64, kv_heads: i64, tokens: i64) -> Result<()> {
+        let entries = match &self.kept {
+            Kept::All => vec![batch, kv_heads, tokens],
+            Kept::Uniform(indices) => indices.size(),
+            Kept::Ragged(ragged) => ragged.indices.size(),
+        };
+        let wrong = |what: &str, size: Vec<i64>| {
+            Err(Error::input(format!("selection keeps entries {entries:?} and gives {what} of shape {size:?}")))
+        };
+        if let Some(values) = &self.edits.values {
+            let size = values.size();
+            if size.len() != entries.len() + 1 || size[..entries.len()] != entries {
+                return wrong("new values", size);
+            }
+            if values.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+                return Err(Error::input("selection gives new values that are not finite"));
+            }
+        }
+        if let Some(positions) = &self.edits.positions
+            && positions.size() != entries
+        {
+            return wrong("new positions", positions.size());
+        }
+        match self.edits.channels.as_ref().map(Tensor::size).as_deref() {
+            None => Ok(()),
+            Some([b, h, channels]) if (*b, *h) == (batch, kv_heads) && *channels > 0 => Ok(()),
+            Some(size) => wrong("key channels", size.to_vec()),
+        }
     }
 }
 

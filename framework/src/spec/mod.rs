@@ -1,8 +1,8 @@
 //! Experiments and pipelines in TOML, as written: names are known, values are in range, nothing is loaded.
 
+mod budget;
 mod overrides;
 mod press;
-mod ratio;
 mod report;
 mod sections;
 mod table;
@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
+pub use budget::BudgetSpec;
 pub use overrides::apply_overrides;
 pub use press::{PressConfig, PressSpec, StageSpec};
-pub use ratio::RatioSpec;
 pub use report::{Report, Source};
 pub use sections::{ModelSpec, RunSpec, TaskKind, TaskSpec};
 
@@ -166,7 +166,7 @@ fn presses(
 /// Notes the presses that run at no ratio.
 pub(crate) fn ratios_missing(presses: &[PressSpec], mistakes: &mut Mistakes) {
     for press in presses {
-        for stage in press.stages.iter().filter(|stage| stage.ratio.is_none()) {
+        for stage in press.stages.iter().filter(|stage| stage.takes_ratio()) {
             let mistake = mistakes.add(stage.span.clone(), format!("`{}` has no compression ratio", stage.config.name));
             mistake.help(
                 "give it one, compression_ratio = 0.5, or all of them some: [sweep] compression_ratio = [0.25, 0.5]",

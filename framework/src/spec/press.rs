@@ -7,12 +7,14 @@ use std::sync::Arc;
 use serde::Serialize;
 use toml::de::DeValue;
 
-use super::ratio::RatioSpec;
+use super::budget::BudgetSpec;
 use super::report::{Mistakes, Source};
 use super::table::{Node, Table, integer, kind, list, number, unknown};
 use crate::error::{Error, Result};
 use crate::plan::BASELINE;
-use crate::press::{Budget, Built, Entry, Kind, Params, Press, Registry, Scorer, Value, missing_inner, nearest};
+use crate::press::{
+    Budget, Budgeting, Built, Entry, Kind, Method, Params, Registry, Value, Wraps, missing_inner, nearest,
+};
 
 /// A press with all its parameters, defaults included: what results are stored with.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,18 +24,19 @@ pub struct PressConfig {
     /// Every parameter that has a value.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub params: Params,
-    /// The scorer it wraps.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub press: Option<Box<PressConfig>>,
+    /// The presses it wraps, by the name of their table.
+    #[serde(flatten)]
+    pub wraps: BTreeMap<&'static str, PressConfig>,
 }
 
 impl PressConfig {
     /// The label of a press that was given none: `adakv(expected_attention)`.
     fn label(&self) -> String {
-        match &self.press {
-            Some(inner) => format!("{}({})", self.name, inner.label()),
-            None => self.name.clone(),
+        if self.wraps.is_empty() {
+            return self.name.clone();
         }
+        let inner: Vec<String> = self.wraps.values().rev().map(Self::label).collect();
+        format!("{}({})", self.name, inner.join(", "))
     }
 }
 
@@ -43,10 +46,12 @@ pub struct StageSpec {
     /// Name and parameters.
     pub config: PressConfig,
     /// The method itself.
-    pub press: Arc<dyn Press>,
-    /// Its own ratio; `None` takes the sweep's.
-    pub ratio: Option<RatioSpec>,
-    /// Where the ratio is written, or the stage if it has none.
+    pub method: Method,
+    /// Where its budget comes from.
+    pub budgeting: Budgeting,
+    /// What it is given to keep; `None` takes the sweep's ratio.
+    pub budget: Option<BudgetSpec>,
+    /// Where the budget is written, or the stage if it has none.
     pub(crate) span: Range<usize>,
 }
 
@@ -62,29 +67,49 @@ pub struct PressSpec {
 }
 
 impl PressSpec {
-    /// The press called `name` with its default parameters at one ratio.
+    /// The press called `name` with its default parameters, at one ratio if it takes one.
     ///
     /// # Errors
-    /// The name is unknown, the press is a wrapper, or the ratio is outside `[0, 1)`.
-    pub fn named(name: &str, ratio: f64, registry: &Registry) -> Result<Self> {
+    /// The name is unknown, the press is a wrapper, or the ratio is missing, one too many or outside `[0, 1)`.
+    pub fn named(name: &str, ratio: Option<f64>, registry: &Registry) -> Result<Self> {
         let Some(entry) = registry.find(name) else {
             let hint = nearest(name, registry.names()).map(|near| format!("; did you mean `{near}`?"));
             let known = registry.names().collect::<Vec<_>>().join(", ");
             return Err(Error::input(format!("unknown press `{name}`: known are {known}{}", hint.unwrap_or_default())));
         };
-        if entry.info().kind == Kind::Wrapper {
-            return Err(Error::input(format!("{} in a TOML file with [[press]]", missing_inner(name))));
+        if let Some(wraps) = entry.info().wraps.first() {
+            return Err(Error::input(format!("{} in a TOML file with [[press]]", missing_inner(name, *wraps))));
         }
-        let press = entry.build(&Params::new(), None)?.into_press();
-        let config = PressConfig { name: name.to_owned(), params: with_defaults(entry, Params::new()), press: None };
-        let ratio = Some(RatioSpec::Same(Budget::from_ratio(ratio)?));
-        let stage = StageSpec { config, press, ratio, span: 0..0 };
+        let budgeting = entry.info().budgeting;
+        let budget = match (budgeting, ratio) {
+            (Budgeting::Given, Some(ratio)) => Some(BudgetSpec::Same(Budget::from_ratio(ratio)?)),
+            (Budgeting::Own, None) => None,
+            (Budgeting::Given, None) => {
+                return Err(Error::input(format!(
+                    "how much should `{name}` remove? add a compression ratio, as in --ratio 0.5"
+                )));
+            }
+            (Budgeting::Own, Some(_)) => {
+                return Err(Error::input(format!("`{name}` takes no compression ratio: its parameters decide")));
+            }
+        };
+        let method = entry.build(&Params::new(), Vec::new())?.into_method();
+        let params = with_defaults(entry, Params::new());
+        let config = PressConfig { name: name.to_owned(), params, wraps: BTreeMap::new() };
+        let stage = StageSpec { config, method, budgeting, budget, span: 0..0 };
         Ok(Self { label: name.to_owned(), stages: vec![stage], source: Arc::default() })
     }
 
-    /// Whether a stage has no ratio of its own, so that it takes one from outside (a sweep, `--ratio`).
+    /// Whether a stage has no budget of its own, so that it takes a ratio from outside (a sweep, `--ratio`).
     pub fn takes_ratio(&self) -> bool {
-        self.stages.iter().any(|stage| stage.ratio.is_none())
+        self.stages.iter().any(StageSpec::takes_ratio)
+    }
+}
+
+impl StageSpec {
+    /// Whether it takes a ratio from outside.
+    pub fn takes_ratio(&self) -> bool {
+        self.budget.is_none() && self.budgeting == Budgeting::Given
     }
 }
 
@@ -163,35 +188,43 @@ impl PressReader<'_> {
             stages.push(stage);
         }
         for pair in stages.windows(2) {
-            let [Some((first, span)), next] = pair else { continue };
-            if first.press.head_wise() {
-                let name = &first.config.name;
-                let mistake = mistakes.add(
-                    span.clone(),
-                    format!("`{name}` keeps a different number per KV head, so it must end its chain"),
-                );
-                mistake.help(format!("move `{name}` to the end"));
-                if let Some((_, span)) = next {
-                    mistake.other(span.clone(), "this cannot follow it");
-                }
+            let [Some((first, span)), Some((next, next_span))] = pair else { continue };
+            if let Some(reason) = first.method.refuses(&next.method) {
+                let mistake = mistakes.add(span.clone(), format!("`{}` {reason}", first.config.name));
+                mistake.other(next_span.clone(), format!("`{}` cannot follow it", next.config.name));
+                mistake.help("change their order, or run them as presses of their own");
             }
         }
         stages.into_iter().map(|stage| stage.map(|(stage, _)| stage)).collect()
     }
 
-    /// A method with its ratio.
+    /// A method with its budget.
     fn stage(&self, mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<StageSpec> {
-        let written = table.get("compression_ratio");
-        let span = written.map_or_else(|| table.span(), Node::span);
+        let (ratio, tokens) = (table.get("compression_ratio"), table.get("budget"));
         let before = mistakes.len();
-        let ratio = written.and_then(|node| RatioSpec::read(node, mistakes));
-        let broken_ratio = mistakes.len() > before;
-        let (built, config) = self.method(table, mistakes)?;
-        (!broken_ratio).then(|| StageSpec { config, press: built.into_press(), ratio, span })
+        if let (Some(_), Some(tokens)) = (ratio, tokens) {
+            let mistake =
+                mistakes.add(tokens.span(), "a press has either a `compression_ratio` or a `budget` in tokens");
+            mistake.other(table.key_span("compression_ratio"), "and here is its ratio");
+        }
+        let budget = match (ratio, tokens) {
+            (Some(ratio), _) => BudgetSpec::read(ratio, mistakes),
+            (None, Some(tokens)) => BudgetSpec::read_tokens(tokens, mistakes),
+            (None, None) => None,
+        };
+        let span = ratio.or(tokens).map_or_else(|| table.span(), Node::span);
+        let broken = mistakes.len() > before;
+        let (built, config, budgeting) = self.method(table, mistakes)?;
+        if budgeting == Budgeting::Own && ratio.or(tokens).is_some() {
+            let mistake = mistakes.add(span, format!("`{}` takes no compression ratio", config.name));
+            mistake.help("its parameters decide how much it keeps");
+            return None;
+        }
+        (!broken).then(|| StageSpec { config, method: built.into_method(), budgeting, budget, span })
     }
 
     /// A method with its parameters.
-    fn method(&self, mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<(Built, PressConfig)> {
+    fn method(&self, mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<(Built, PressConfig, Budgeting)> {
         table.require("name", "`pressroom press list` shows the names", mistakes)?;
         // The parameters of an unnamed or unknown press are unknown too: the name is the one mistake to tell.
         let (name, span) = table.text("name", mistakes)?;
@@ -218,43 +251,58 @@ impl PressReader<'_> {
         if mistakes.len() > before {
             return None;
         }
-        let (scorer, inner) = inner.unzip();
-        let built = entry.build(&params, scorer).map_err(|error| mistakes.add(span, error.to_string())).ok()?;
-        let config = PressConfig { name: name.to_owned(), params: with_defaults(entry, params), press: inner };
-        Some((built, config))
+        let (built, wraps): (Vec<Built>, BTreeMap<&'static str, PressConfig>) =
+            inner.into_iter().map(|(key, built, config)| (built, (key, config))).unzip();
+        let built = entry.build(&params, built).map_err(|error| mistakes.add(span, error.to_string())).ok()?;
+        let config = PressConfig { name: name.to_owned(), params: with_defaults(entry, params), wraps };
+        Some((built, config, entry.info().budgeting))
     }
 
-    /// What `entry` wraps.
+    /// What `entry` wraps, in the order of its description.
     fn inner(
         &self,
         entry: &Entry,
         table: &mut Table<'_>,
         name_span: Range<usize>,
         mistakes: &mut Mistakes,
-    ) -> Option<(Arc<dyn Scorer>, Box<PressConfig>)> {
-        let name = &entry.info().name;
-        if entry.info().kind != Kind::Wrapper {
-            table.refuse("press", &format!("`{name}` wraps nothing; only wrappers do"), mistakes);
-            return None;
+    ) -> Vec<(&'static str, Built, PressConfig)> {
+        let info = entry.info();
+        if info.wraps.is_empty() {
+            table.refuse("press", &format!("`{}` wraps nothing; only wrappers do", info.name), mistakes);
         }
-        let Some(node) = table.get("press") else {
-            mistakes.add(name_span, missing_inner(name));
+        let wraps = info.wraps.iter();
+        wraps.filter_map(|wraps| self.wrapped(&info.name, *wraps, table, name_span.clone(), mistakes)).collect()
+    }
+
+    /// The press in the table `wraps.key`.
+    fn wrapped(
+        &self,
+        name: &str,
+        wraps: Wraps,
+        table: &mut Table<'_>,
+        name_span: Range<usize>,
+        mistakes: &mut Mistakes,
+    ) -> Option<(&'static str, Built, PressConfig)> {
+        let Some(node) = table.get(wraps.key) else {
+            mistakes.add(name_span, missing_inner(name, wraps));
             return None;
         };
-        let mut inner = method_table("`press`", node, mistakes)?;
-        inner.refuse("compression_ratio", &format!("set it on `{name}`, which decides"), mistakes);
-        inner.refuse("label", "only the [[press]] has a label", mistakes);
-        inner.refuse("chain", "a wrapper wraps one scorer; put the wrapper into a chain instead", mistakes);
-        match self.method(inner, mistakes)? {
-            (Built::Scorer(scorer), config) => Some((scorer, Box::new(config))),
-            (Built::Press(_), config) => {
-                let problem = format!("`{name}` wraps a scorer, and `{}` is none", config.name);
-                let scorers = self.registry.entries().map(Entry::info).filter(|info| info.kind == Kind::Scorer);
-                let scorers: Vec<&str> = scorers.map(|info| info.name.as_str()).collect();
-                mistakes.add(node.span(), problem).help(format!("scorers: {}", scorers.join(", ")));
-                None
-            }
+        let mut inner = method_table(&format!("`{}`", wraps.key), node, mistakes)?;
+        for key in ["compression_ratio", "budget"] {
+            inner.refuse(key, &format!("set it on `{name}`, which decides"), mistakes);
         }
+        inner.refuse("label", "only the [[press]] has a label", mistakes);
+        inner.refuse("chain", "a wrapper wraps one press; put the wrapper into a chain instead", mistakes);
+        let (built, config, _) = self.method(inner, mistakes)?;
+        if wraps.accepts(&built) {
+            return Some((wraps.key, built, config));
+        }
+        let problem = format!("`{name}` wraps a {}, and `{}` is none", wraps.kind, config.name);
+        let fitting = self.registry.entries().map(Entry::info).filter(|info| wraps.accepts_kind(info.kind));
+        let fitting: Vec<&str> = fitting.map(|info| info.name.as_str()).collect();
+        let kinds = if wraps.kind == Kind::Press { "presses".to_owned() } else { format!("{}s", wraps.kind) };
+        mistakes.add(node.span(), problem).help(format!("{kinds}: {}", fitting.join(", ")));
+        None
     }
 }
 
@@ -271,6 +319,7 @@ fn method_table<'a>(what: &str, node: &'a Node<'a>, mistakes: &mut Mistakes) -> 
 fn value(node: &Node<'_>) -> Option<Value> {
     match node.get_ref() {
         DeValue::Boolean(flag) => Some(Value::Flag(*flag)),
+        DeValue::String(text) => Some(Value::Text(text.to_string())),
         DeValue::Integer(_) => integer(node).map(Value::Integer),
         DeValue::Float(_) => number(node).map(Value::Number),
         _ => None,
@@ -286,8 +335,8 @@ fn param_type_mistake(name: &str, node: &Node<'_>, expected: crate::press::Param
 
 fn with_defaults(entry: &Entry, mut params: Params) -> Params {
     for param in &entry.info().params {
-        if let Some(default) = param.default {
-            params.entry(param.name.clone()).or_insert(default);
+        if let Some(default) = &param.default {
+            params.entry(param.name.clone()).or_insert_with(|| default.clone());
         }
     }
     params

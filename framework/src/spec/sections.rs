@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::ratio::budget;
+use super::budget::budget;
 use super::report::Mistakes;
 use super::table::{Table, list, text, unknown};
 use crate::pipeline::Regime;
@@ -152,7 +152,7 @@ pub(super) fn sweep(mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<Vec
     table.finish(mistakes);
     let mut ratios: Vec<f64> = Vec::new();
     for item in list("compression_ratio", node?, mistakes)? {
-        let Some(ratio) = budget(item, mistakes).map(Budget::ratio) else { continue };
+        let Some(ratio) = budget(item, mistakes).and_then(Budget::as_ratio) else { continue };
         if ratios.contains(&ratio) {
             mistakes.add(item.span(), format!("the ratio {ratio} is there twice")).help("remove one of them");
         }

@@ -8,7 +8,8 @@ use super::{AttentionState, Mask};
 ///
 /// * `query`: `[heads, queries, head_dim]`, after rotary embedding; `heads` is a multiple of `kv_heads`,
 ///   and consecutive query heads share a KV head (grouped-query attention). Keys are not repeated.
-/// * `keys`, `values`: `[kv_heads, tokens, head_dim]`
+/// * `keys`, `values`: `[kv_heads, tokens, head_dim]`; the keys may have fewer channels than the values, the query
+///   as many as the keys
 /// * `scale`: factor of the logits
 ///
 /// The softmax runs in float32. Logits and outputs of a half-precision cache are rounded to its dtype once.
@@ -20,9 +21,9 @@ pub fn attend(
     scale: f64,
 ) -> Result<AttentionState, TchError> {
     let (heads, queries, head_dim) = query.size3()?;
-    let (kv_heads, tokens, _) = keys.size3()?;
+    let (kv_heads, tokens, value_dim) = values.size3()?;
     if tokens == 0 || queries == 0 {
-        return AttentionState::empty(heads, queries, head_dim, query.device());
+        return AttentionState::empty(heads, queries, value_dim, query.device());
     }
     let group = heads / kv_heads;
     let grouped = query.f_reshape([kv_heads, group * queries, head_dim])?;
@@ -37,7 +38,7 @@ pub fn attend(
     let lse = logits.f_logsumexp([-1], true)?;
     let weights = logits.f_sub(&lse)?.f_exp()?.f_to_kind(values.kind())?;
     let output = weights.f_bmm(values)?.f_to_kind(Kind::Float)?;
-    Ok(AttentionState { output: output.f_view([heads, queries, head_dim])?, lse: lse.f_view([heads, queries])? })
+    Ok(AttentionState { output: output.f_view([heads, queries, value_dim])?, lse: lse.f_view([heads, queries])? })
 }
 
 /// Attention of `query` over a number of keys that differs by KV head. No mask: every key is visible.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use pressroom::hooks::AttentionHook;
 use pressroom::model::{ChatTemplate, Llama, Message, ModelFolder, TextTokenizer};
-use pressroom::pipeline::{DecodeOptions, Session, answer};
+use pressroom::pipeline::{Asked, Compressed, DecodeOptions, Session, answer};
 use pressroom::press::{Budget, Pipeline, Stage};
 use serde::Deserialize;
 
@@ -60,8 +60,8 @@ fn greedy_continuations_are_transformers() {
         assert_eq!(tokenizer.encode(&prompt.text).unwrap(), prompt.prompt_ids, "{}", prompt.id);
         // The context alone is prefilled; the last token is the question.
         let (context, question) = prompt.prompt_ids.split_at(prompt.prompt_ids.len() - 1);
-        let cache = compress(&model, context, vec![Pipeline::default()]).remove(0);
-        let ours = answer(&model, &[(&cache, question)], &options, &mut |_, _| {}).unwrap().remove(0);
+        let context = &compress(&model, context, vec![Pipeline::default()])[0];
+        let ours = answer(&model, &[Asked { context, question }], &options, &mut |_, _| {}).unwrap().remove(0);
         assert_same(&prompt.id, &ours.token_ids, &prompt.ids, &prompt.gaps);
     }
 }
@@ -97,14 +97,14 @@ struct AnswerGolden {
     gaps: Vec<f64>,
 }
 
-fn compress(model: &Llama, context: &[i64], pipelines: Vec<Pipeline>) -> Vec<pressroom::cache::KvCache> {
+fn compress(model: &Llama, context: &[i64], pipelines: Vec<Pipeline>) -> Vec<Compressed> {
     let mut sessions: Vec<Session> = pipelines.into_iter().map(Session::new).collect();
     let mut hooks: Vec<&mut dyn AttentionHook> = sessions.iter_mut().map(|s| s as &mut dyn AttentionHook).collect();
     for outcome in model.prefill(context, 0, &mut hooks).unwrap() {
         outcome.unwrap();
     }
     let layers = model.geometry().layers;
-    sessions.into_iter().map(|session| session.into_cache(layers).unwrap()).collect()
+    sessions.into_iter().map(|session| session.finish(layers).unwrap()).collect()
 }
 
 #[test]
@@ -127,16 +127,19 @@ fn answers_from_compressed_caches_are_kvpresss() {
             if case.press == "none" {
                 return Pipeline::default();
             }
-            let press = build(&registry, &case.press, &params(&case.params), case.params.get("press")).into_press();
-            Pipeline::new(vec![Stage { press, budgets: vec![Budget::from_ratio(case.ratio).unwrap(); layers] }], layers)
-                .unwrap()
+            let method = build(&registry, &case.press, &params(&case.params), case.params.get("press")).into_method();
+            Pipeline::new(
+                vec![Stage { method, budgets: vec![Budget::from_ratio(case.ratio).unwrap(); layers] }],
+                layers,
+            )
+            .unwrap()
         };
         // One prefill for all cases of the context, as in a run.
-        let caches = compress(&model, &context.context_ids, cases.iter().map(|case| pipeline(case)).collect());
-        for (case, cache) in cases.iter().zip(&caches) {
+        let contexts = compress(&model, &context.context_ids, cases.iter().map(|case| pipeline(case)).collect());
+        for (case, context) in cases.iter().zip(&contexts) {
             for golden in &case.answers {
-                let ours =
-                    answer(&model, &[(cache, &golden.question_ids)], &options, &mut |_, _| {}).unwrap().remove(0);
+                let asked = Asked { context, question: &golden.question_ids };
+                let ours = answer(&model, &[asked], &options, &mut |_, _| {}).unwrap().remove(0);
                 // The reference does not look for the end in the first token it generates.
                 if golden.ids.first().is_some_and(|first| options.eos_token_ids.contains(first)) {
                     assert_eq!(ours.token_ids, golden.ids[..1], "{}", case.id);

@@ -45,7 +45,8 @@ fn every_shape_and_rope_type_in_both_spellings() {
             let model = support::load(&ModelFolder::read(folder.path()).unwrap());
 
             let mut cache = model.empty_cache().unwrap();
-            let hidden = model.forward(&mut [Step { tokens: &golden.input_ids, cache: &mut cache }]).unwrap();
+            let hidden =
+                model.forward(&mut [Step { tokens: &golden.input_ids, cache: &mut cache, hook: None }]).unwrap();
             let logits = model.logits(&hidden).unwrap();
             let off = support::distance(&logits, &support::tensor(&expected, &case.logits));
             assert!(off < 1e-4, "{} (newer spelling: {newer}): logits are off by {off}", case.logits);

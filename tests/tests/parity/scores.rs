@@ -43,8 +43,8 @@ impl AttentionHook for Recorder {
     }
 
     fn on_layer(&mut self, view: &LayerView<'_>) -> pressroom::Result<()> {
-        self.scores.push(view.scores(self.scorer.as_ref())?.squeeze_dim(0));
-        let selection = self.built.clone().into_press().select(view, self.budget)?;
+        self.scores.push(view.scores(self.scorer.as_ref(), self.budget)?.squeeze_dim(0));
+        let selection = self.built.clone().into_press()?.select(view, self.budget)?;
         selection.check(1, view.geometry().kv_heads, view.tokens())?;
         self.kept.push(selection.to_lists(view.geometry().kv_heads as usize, view.tokens())?);
         Ok(())
@@ -67,12 +67,9 @@ pub fn build(registry: &Registry, name: &str, given: &Params, inner: Option<&ser
     let inner = inner.map(|inner| {
         let mut table = inner.as_object().unwrap().clone();
         let name = table.remove("name").unwrap();
-        match build(registry, name.as_str().unwrap(), &params(&table), None) {
-            Built::Scorer(scorer) => scorer,
-            Built::Press(_) => panic!("{name} is no scorer"),
-        }
+        build(registry, name.as_str().unwrap(), &params(&table), None)
     });
-    registry.find(name).unwrap().build(given, inner).unwrap()
+    registry.find(name).unwrap().build(given, inner.into_iter().collect()).unwrap()
 }
 
 fn recorder(registry: &Registry, case: &Case) -> Recorder {

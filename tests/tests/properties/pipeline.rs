@@ -1,12 +1,10 @@
 //! The whole path on a tiny model: positions, questions, batches, sessions.
 
-use std::sync::Arc;
-
 use pressroom::cache::KvCache;
 use pressroom::hooks::AttentionHook;
 use pressroom::model::{Llama, Step};
-use pressroom::pipeline::{DecodeOptions, Session, answer};
-use pressroom::press::{Budget, Params, Pipeline, Press, Scored, Stage};
+use pressroom::pipeline::{Asked, Compressed, DecodeOptions, Session, answer};
+use pressroom::press::{Budget, Params, Pipeline, Stage};
 use proptest::prelude::*;
 use tch::Tensor;
 
@@ -15,27 +13,32 @@ use crate::support::tiny;
 fn pipeline(name: &str, ratio: f64) -> Pipeline {
     let registry = pressroom_presses::registry().unwrap();
     let entry = registry.find(name.trim_start_matches("adakv-")).unwrap();
-    let pressroom::press::Built::Scorer(scorer) = entry.build(&Params::new(), None).unwrap() else { panic!() };
-    let press: Arc<dyn Press> = if name.starts_with("adakv-") {
-        registry.find("adakv").unwrap().build(&Params::new(), Some(scorer)).unwrap().into_press()
+    let scorer = entry.build(&Params::new(), vec![]).unwrap();
+    let built = if name.starts_with("adakv-") {
+        registry.find("adakv").unwrap().build(&Params::new(), vec![scorer]).unwrap()
     } else {
-        Arc::new(Scored(scorer))
+        scorer
     };
-    Pipeline::new(vec![Stage { press, budgets: vec![Budget::from_ratio(ratio).unwrap(); 3] }], 3).unwrap()
+    let budgets = vec![Budget::from_ratio(ratio).unwrap(); 3];
+    Pipeline::new(vec![Stage { method: built.into_method(), budgets }], 3).unwrap()
 }
 
 fn compress(model: &Llama, context: &[i64], pipelines: Vec<Pipeline>) -> Vec<KvCache> {
+    sessions(model, context, pipelines).into_iter().map(|compressed| compressed.cache).collect()
+}
+
+fn sessions(model: &Llama, context: &[i64], pipelines: Vec<Pipeline>) -> Vec<Compressed> {
     let mut sessions: Vec<Session> = pipelines.into_iter().map(Session::new).collect();
     let mut hooks: Vec<&mut dyn AttentionHook> = sessions.iter_mut().map(|s| s as &mut dyn AttentionHook).collect();
     for outcome in model.prefill(context, 0, &mut hooks).unwrap() {
         outcome.unwrap();
     }
-    sessions.into_iter().map(|session| session.into_cache(3).unwrap()).collect()
+    sessions.into_iter().map(|session| session.finish(3).unwrap()).collect()
 }
 
 fn step_logits(model: &Llama, cache: &KvCache, tokens: &[i64]) -> Tensor {
     let mut fork = cache.fork().unwrap();
-    let hidden = model.forward(&mut [Step { tokens, cache: &mut fork }]).unwrap();
+    let hidden = model.forward(&mut [Step { tokens, cache: &mut fork, hook: None }]).unwrap();
     model.logits(&hidden).unwrap()
 }
 
@@ -66,7 +69,7 @@ proptest! {
         let outcomes = model.prefill(&context, 0, &mut [&mut session]).unwrap();
         prop_assert!(outcomes[0].is_ok());
         let decisions = session.decisions().to_vec();
-        let compressed = session.into_cache(3).unwrap();
+        let compressed = session.finish(3).unwrap().cache;
         let full = compress(&model, &context, vec![Pipeline::default()]).remove(0);
         let layers = full.layers().iter().zip(&decisions).map(|(layer, kept)| {
             let flat = kept.concat();
@@ -83,16 +86,18 @@ proptest! {
     #[test]
     fn a_batch_answers_as_each_alone_and_questions_in_any_order(context in tokens(26), first in tokens(4), second in tokens(7)) {
         let model = tiny();
-        let caches = compress(&model, &context, vec![pipeline("knorm", 0.5), pipeline("adakv-knorm", 0.7), Pipeline::default()]);
-        let before: Vec<_> = caches.iter().map(|cache| (cache.lengths(), cache.bytes(), cache.position())).collect();
+        let contexts = sessions(&model, &context, vec![pipeline("knorm", 0.5), pipeline("adakv-knorm", 0.7), Pipeline::default()]);
+        let state = |context: &Compressed| (context.cache.lengths(), context.cache.bytes(), context.cache.position());
+        let before: Vec<_> = contexts.iter().map(state).collect();
         let options = DecodeOptions { max_new_tokens: 6, eos_token_ids: vec![2] };
-        let asked: Vec<(&KvCache, &[i64])> = caches.iter().flat_map(|cache| [(cache, &first[..]), (cache, &second[..])]).collect();
+        let asked: Vec<Asked<'_>> =
+            contexts.iter().flat_map(|context| [&first, &second].map(|question| Asked { context, question })).collect();
         let together = answer(&model, &asked, &options, &mut |_, _| {}).unwrap();
         for (question, joint) in asked.iter().zip(&together).rev() {
             let alone = answer(&model, &[*question], &options, &mut |_, _| {}).unwrap().remove(0);
             prop_assert_eq!(&alone, joint);
         }
-        let after: Vec<_> = caches.iter().map(|cache| (cache.lengths(), cache.bytes(), cache.position())).collect();
+        let after: Vec<_> = contexts.iter().map(state).collect();
         prop_assert_eq!(before, after);
     }
 
@@ -142,11 +147,10 @@ fn bad_requests_are_errors() {
     assert!(model.prefill(&[], 0, &mut []).unwrap_err().to_string().contains("empty"));
     let error = model.prefill(&[1, 64], 0, &mut []).unwrap_err().to_string();
     assert!(error.contains("token id 64") && error.contains("vocabulary of 64"), "{error}");
-    let cache = model.empty_cache().unwrap();
+    let context = Compressed { cache: model.empty_cache().unwrap(), decisions: vec![], decoding: None };
+    let ask = |question, options| answer(&model, &[Asked { context: &context, question }], options, &mut |_, _| {});
     let none = DecodeOptions { max_new_tokens: 0, eos_token_ids: vec![] };
-    assert!(answer(&model, &[(&cache, &[1])], &none, &mut |_, _| {}).is_err());
+    assert!(ask(&[1], &none).is_err());
     let some = DecodeOptions { max_new_tokens: 1, eos_token_ids: vec![] };
-    assert!(
-        answer(&model, &[(&cache, &[])], &some, &mut |_, _| {}).unwrap_err().to_string().contains("without new tokens")
-    );
+    assert!(ask(&[], &some).unwrap_err().to_string().contains("without new tokens"));
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pressroom::press::{Budget, Built, Kind, Params, Press, Registry, Selection, Value};
+use pressroom::press::{Budget, Kind, Method, Params, Press, Registry, Selection, Value};
 use pressroom::view::LayerView;
 use proptest::prelude::*;
 use tch::{Kind as Dtype, Tensor};
@@ -25,16 +25,18 @@ fn all() -> Vec<(String, Arc<dyn Press>)> {
     let registry = pressroom_presses::registry().unwrap();
     let built = |name: &str, inner| registry.find(name).unwrap().build(&params(&registry, name), inner).unwrap();
     let (mut presses, mut scorers) = (Vec::new(), Vec::new());
-    for entry in registry.entries().filter(|entry| entry.info().kind == Kind::Scorer) {
+    for entry in registry.entries().filter(|entry| entry.info().wraps.is_empty()) {
         let name = entry.info().name.clone();
-        let Built::Scorer(scorer) = built(&name, None) else { panic!("{name} is listed as a scorer") };
-        scorers.push((name.clone(), scorer.clone()));
-        presses.push((name, Built::Scorer(scorer).into_press()));
+        let built = built(&name, vec![]);
+        if entry.info().kind == Kind::Scorer {
+            scorers.push((name.clone(), built.clone()));
+        }
+        presses.push((name, built.into_press().unwrap()));
     }
-    for entry in registry.entries().filter(|entry| entry.info().kind == Kind::Wrapper) {
+    for entry in registry.entries().filter(|entry| !entry.info().wraps.is_empty()) {
         for (inner, scorer) in &scorers {
             let name = &entry.info().name;
-            presses.push((format!("{name}({inner})"), built(name, Some(scorer.clone())).into_press()));
+            presses.push((format!("{name}({inner})"), built(name, vec![scorer.clone()]).into_press().unwrap()));
         }
     }
     presses
@@ -174,7 +176,10 @@ fn a_chain_is_its_stages_one_after_another() {
     let view = view(5, 1, 48, 1.0, Dtype::Float, &rotary);
     let presses = all();
     let find = |wanted: &str| presses.iter().find(|(name, _)| name == wanted).unwrap().1.clone();
-    let stage = |name: &str, ratio: f64| Stage { press: find(name), budgets: vec![Budget::from_ratio(ratio).unwrap()] };
+    let stage = |name: &str, ratio: f64| Stage {
+        method: Method::Layer(find(name)),
+        budgets: vec![Budget::from_ratio(ratio).unwrap()],
+    };
     for last in ["snapkv", "expected_attention", "streaming_llm", "knorm", "adakv(snapkv)"] {
         let chain = Pipeline::new(vec![stage("knorm", 0.5), stage(last, 0.5)], 1).unwrap();
         let kept = chain.select(&view).unwrap().to_lists(2, 48).unwrap();
@@ -184,8 +189,9 @@ fn a_chain_is_its_stages_one_after_another() {
             assert!(kept.iter().all(|index| first.contains(index)), "{last}");
         }
     }
-    let refused = Pipeline::new(vec![stage("adakv(knorm)", 0.5), stage("knorm", 0.5)], 1).err().unwrap().to_string();
-    assert!(refused.contains("adakv(") && refused.contains("knorm cannot follow"), "{refused}");
+    let twice = vec![stage("adakv(knorm)", 0.5), stage("adakv(snapkv)", 0.5)];
+    let refused = Pipeline::new(twice, 1).err().unwrap().to_string();
+    assert!(refused.contains("adakv(") && refused.contains("cannot follow it"), "{refused}");
 }
 
 #[test]
@@ -207,7 +213,8 @@ fn a_press_that_panics_or_decides_nonsense_is_an_error_of_its_own() {
     let tokens: Vec<i64> = (0..20).collect();
     let pipeline = |press: Arc<dyn Press>| {
         let budgets = vec![Budget::from_ratio(0.5).unwrap(); 3];
-        pressroom::press::Pipeline::new(vec![pressroom::press::Stage { press, budgets }], 3).unwrap()
+        pressroom::press::Pipeline::new(vec![pressroom::press::Stage { method: Method::Layer(press), budgets }], 3)
+            .unwrap()
     };
     let knorm = all().remove(1).1;
     let cases: [(Decide, &str); 3] = [
@@ -222,7 +229,7 @@ fn a_press_that_panics_or_decides_nonsense_is_an_error_of_its_own() {
         let error = outcomes[0].as_ref().unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
         assert!(outcomes[1].is_ok());
-        assert_eq!(sound.into_cache(3).unwrap().lengths(), [[10, 10]; 3]);
-        assert!(broken.into_cache(3).is_err());
+        assert_eq!(sound.finish(3).unwrap().cache.lengths(), [[10, 10]; 3]);
+        assert!(broken.finish(3).is_err());
     }
 }

@@ -11,7 +11,7 @@ fn plan(text: &str, layers: usize) -> Plan {
 }
 
 fn names(sessions: &[SessionPlan]) -> Vec<(&str, f64)> {
-    sessions.iter().map(|session| (session.label.as_str(), session.ratio)).collect()
+    sessions.iter().map(|session| (session.label.as_str(), session.ratio.unwrap())).collect()
 }
 
 const SMALL: &str = "[model]\npath = 'm'\n[task]\nname = 'needle'\n[run]\noutput = 'x'\n";
@@ -31,7 +31,7 @@ fn own_ratios_win_and_the_others_take_the_sweep() {
     assert_eq!(names(&plan.sessions), expected);
     assert_eq!(plan.sessions[1].identity, "window(window_size=32, kernel_size=5, epsilon=1, use_values=false)");
     assert_eq!(plan.sessions[3].pipeline.identity(), "norm > heads(alpha=0.25) over norm");
-    let ratios = &plan.sessions[1].stages[0].compression_ratio;
+    let ratios = plan.sessions[1].stages[0].compression_ratio.as_ref().unwrap();
     assert!(ratios.iter().zip([0.2, 0.4, 0.6, 0.8]).all(|(a, b)| (a - b).abs() < 1e-12), "{ratios:?}");
 }
 
@@ -131,15 +131,34 @@ fn overrides_that_lead_nowhere_say_why() {
 #[test]
 fn a_press_can_be_named_without_a_file() {
     let registry = registry();
-    let press = PressSpec::named("window", 0.5, &registry).unwrap();
+    let press = PressSpec::named("window", Some(0.5), &registry).unwrap();
     let sessions = sessions(&[press], &[], 2).unwrap();
     assert_eq!(names(&sessions), [("window", 0.5)]);
-    assert_eq!(sessions[0].stages[0].compression_ratio, [0.5, 0.5]);
+    assert_eq!(sessions[0].stages[0].compression_ratio, Some(vec![0.5, 0.5]));
 
     let told = |name, ratio| PressSpec::named(name, ratio, &registry).err().unwrap().to_string();
-    assert_eq!(told("windw", 0.5), "unknown press `windw`: known are norm, window, heads; did you mean `window`?");
-    assert!(told("heads", 0.5).contains("wraps a scorer"));
-    assert!(told("norm", 1.0).contains("outside [0, 1)"));
+    assert_eq!(
+        told("windw", Some(0.5)),
+        "unknown press `windw`: known are norm, window, heads; did you mean `window`?"
+    );
+    assert!(told("heads", Some(0.5)).contains("wraps a scorer"));
+    assert!(told("norm", Some(1.0)).contains("outside [0, 1)"));
+    assert!(told("norm", None).contains("--ratio 0.5"));
+}
+
+#[test]
+fn a_budget_in_tokens_has_no_ratio() {
+    let press = |budget: &str| format!("{SMALL}[[press]]\nname = 'norm'\nbudget = {budget}");
+    let session = &plan(&press("512"), 2).sessions[1];
+    assert_eq!((session.ratio, &session.stages[0].budget), (None, &Some(vec![512, 512])));
+    assert_eq!(plan(&press("[100, 7]"), 2).sessions[1].stages[0].budget, Some(vec![100, 7]));
+    let told = |text: &str| Spec::parse(text, "p.toml", &registry()).err().unwrap().to_string();
+    for wrong in ["0", "-1", "0.5", "[]", "'many'", "[512, 0]", "{ from = 1 }"] {
+        assert!(told(&press(wrong)).contains("budget"), "{wrong}");
+    }
+    assert!(told(&press("5\ncompression_ratio = 0.5")).contains("either a `compression_ratio` or a `budget`"));
+    let lengths = Plan::resolve(&parse(&press("[100, 7]")), &config(3)).err().unwrap().to_string();
+    assert!(lengths.contains("2 budgets for a model of 3 layers"), "{lengths}");
 }
 
 #[test]

@@ -31,7 +31,7 @@ pressroom::press! {
 
 pressroom::press! {
     /// Shares one budget between the heads.
-    "heads" Wrapper HeadsParams {
+    "heads" Press HeadsParams wraps(press: Scorer) {
         /// Share that every head keeps.
         alpha: f64 = 0.25, Range::closed(0.0, 1.0);
     }
@@ -48,7 +48,7 @@ macro_rules! scores_zero {
                 Needs::KEYS_AND_VALUES
             }
 
-            fn score(&self, _: &LayerView<'_>) -> Result<Tensor> {
+            fn score(&self, _: &LayerView<'_>, _: Budget) -> Result<Tensor> {
                 Err(Error::input("a press for tests of the TOML only"))
             }
         }
@@ -90,7 +90,7 @@ pub fn registry() -> Registry {
     registry.add(Entry::scorer(Norm::info(), Norm::from_params)).unwrap();
     registry.add(Entry::scorer(Window::info(), window)).unwrap();
     let heads = |params: &Params, inner| Ok(Heads(HeadsParams::from_params(params)?, inner));
-    registry.add(Entry::wrapper(HeadsParams::info(), heads)).unwrap();
+    registry.add(Entry::press_around(HeadsParams::info(), heads)).unwrap();
     registry
 }
 

@@ -1,41 +1,44 @@
-//! Compression ratios as written: one number, one per layer, or a schedule over the layers.
+//! Budgets as written: a compression ratio or a number of tokens; one, one per layer, or a schedule over the layers.
 
 use std::ops::Range;
 
 use toml::de::DeValue;
 
 use super::report::Mistakes;
-use super::table::{Node, Table, kind, list, number, text, unknown};
+use super::table::{Node, Table, integer, kind, list, number, text, unknown};
 use crate::press::Budget;
 
-/// How much a press removes on which layer.
+/// How much a press keeps on which layer.
 #[derive(Clone, Debug, PartialEq)]
-pub enum RatioSpec {
+pub enum BudgetSpec {
     /// The same on every layer.
     Same(Budget),
     /// One per layer, first layer first.
     PerLayer(Vec<Budget>),
     /// In equal steps from the first layer to the last.
     Linear {
-        /// On the first layer.
-        from: Budget,
-        /// On the last layer.
-        to: Budget,
+        /// Ratio on the first layer.
+        from: f64,
+        /// Ratio on the last layer.
+        to: f64,
     },
 }
 
 /// Shapes of schedules by their names in TOML.
 const SHAPES: [&str; 1] = ["linear"];
 
-impl RatioSpec {
+impl BudgetSpec {
     /// One budget per layer, or a sentence that says why that cannot be.
     pub fn layers(&self, layers: usize) -> Result<Vec<Budget>, String> {
         match self {
             Self::Same(budget) => Ok(vec![*budget; layers]),
             Self::PerLayer(list) if list.len() == layers => Ok(list.clone()),
-            Self::PerLayer(list) => Err(format!("{} compression ratios for a model of {layers} layers", list.len())),
+            Self::PerLayer(list) => {
+                let what = if let [Budget::Tokens(_), ..] = list[..] { "budgets" } else { "compression ratios" };
+                Err(format!("{} {what} for a model of {layers} layers", list.len()))
+            }
             Self::Linear { from, to } => {
-                let (from, to) = (from.ratio(), to.ratio());
+                let (from, to) = (*from, *to);
                 let steps = layers.saturating_sub(1).max(1) as f64;
                 // Rounding must not carry a step past the ends.
                 let ratio = |i: usize| (from + (to - from) * i as f64 / steps).clamp(from.min(to), from.max(to));
@@ -44,6 +47,15 @@ impl RatioSpec {
         }
     }
 
+    /// Reads `budget`: tokens, one number or one per layer.
+    pub(super) fn read_tokens(node: &Node<'_>, mistakes: &mut Mistakes) -> Option<Self> {
+        let DeValue::Array(_) = node.get_ref() else { return tokens(node, mistakes).map(Self::Same) };
+        let items = list("budget", node, mistakes)?;
+        let budgets: Vec<Option<Budget>> = items.iter().map(|item| tokens(item, mistakes)).collect();
+        budgets.into_iter().collect::<Option<_>>().map(Self::PerLayer)
+    }
+
+    /// Reads `compression_ratio`.
     pub(super) fn read(node: &Node<'_>, mistakes: &mut Mistakes) -> Option<Self> {
         match node.get_ref() {
             DeValue::Array(_) => {
@@ -63,7 +75,7 @@ impl RatioSpec {
     }
 }
 
-fn schedule(node: &Node<'_>, mistakes: &mut Mistakes) -> Option<RatioSpec> {
+fn schedule(node: &Node<'_>, mistakes: &mut Mistakes) -> Option<BudgetSpec> {
     let mut table = Table::of("the schedule", node, mistakes)?;
     let help = "a schedule goes { from = 0.2, to = 0.8, shape = \"linear\" }, first layer to last";
     let mut end =
@@ -75,7 +87,7 @@ fn schedule(node: &Node<'_>, mistakes: &mut Mistakes) -> Option<RatioSpec> {
         unknown(span, &format!("shape `{name}`"), name, &SHAPES, mistakes);
     }
     table.finish(mistakes);
-    Some(RatioSpec::Linear { from: from?, to: to? })
+    Some(BudgetSpec::Linear { from: from?.as_ratio()?, to: to?.as_ratio()? })
 }
 
 /// One ratio.
@@ -85,6 +97,17 @@ pub(super) fn budget(node: &Node<'_>, mistakes: &mut Mistakes) -> Option<Budget>
         return None;
     };
     Budget::from_ratio(ratio).map_err(|error| outside(node.span(), ratio, error.to_string(), mistakes)).ok()
+}
+
+/// One number of tokens.
+fn tokens(node: &Node<'_>, mistakes: &mut Mistakes) -> Option<Budget> {
+    let Some(tokens) = integer(node).and_then(|tokens| usize::try_from(tokens).ok()).filter(|tokens| *tokens > 0)
+    else {
+        let mistake = mistakes.add(node.span(), "a budget is a whole number of tokens, at least 1");
+        mistake.help("it is what each KV head keeps; `compression_ratio` is the fraction removed");
+        return None;
+    };
+    Some(Budget::Tokens(tokens))
 }
 
 fn outside(span: Range<usize>, ratio: f64, message: String, mistakes: &mut Mistakes) {
@@ -99,12 +122,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn ratios(spec: &RatioSpec, layers: usize) -> Vec<f64> {
-        spec.layers(layers).unwrap().into_iter().map(Budget::ratio).collect()
+    fn ratios(spec: &BudgetSpec, layers: usize) -> Vec<f64> {
+        spec.layers(layers).unwrap().into_iter().filter_map(Budget::as_ratio).collect()
     }
 
-    fn linear(from: f64, to: f64) -> RatioSpec {
-        RatioSpec::Linear { from: Budget::from_ratio(from).unwrap(), to: Budget::from_ratio(to).unwrap() }
+    fn linear(from: f64, to: f64) -> BudgetSpec {
+        BudgetSpec::Linear { from, to }
     }
 
     #[test]
