@@ -9,7 +9,7 @@ use pressroom::pipeline::{Asked, Compressed, DecodeOptions, Session, answer};
 use pressroom::press::{Budget, Pipeline, Stage};
 use serde::Deserialize;
 
-use crate::scores::{build, params};
+use crate::build::{Table, build};
 use crate::support;
 
 /// Two best logits of the reference closer than this excuse a difference.
@@ -84,7 +84,7 @@ struct AnswerCase {
     id: String,
     context: String,
     press: String,
-    params: serde_json::Map<String, serde_json::Value>,
+    params: Table,
     ratio: f64,
     answers: Vec<AnswerGolden>,
 }
@@ -127,7 +127,7 @@ fn answers_from_compressed_caches_are_kvpresss() {
             if case.press == "none" {
                 return Pipeline::default();
             }
-            let method = build(&registry, &case.press, &params(&case.params), case.params.get("press")).into_method();
+            let method = build(&registry, &case.press, &case.params).into_method();
             Pipeline::new(
                 vec![Stage { method, budgets: vec![Budget::from_ratio(case.ratio).unwrap(); layers] }],
                 layers,

@@ -1,6 +1,10 @@
 //! Parity with the reference, from golden data that `golden/*.py` made by running it.
 
 mod answers;
+mod build;
+mod compare;
+mod decoding;
 mod logits;
-mod scores;
+mod presses;
+mod run;
 mod support;

@@ -1,5 +1,6 @@
 //! Golden files and tiny models.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +18,15 @@ pub fn golden(name: &str) -> PathBuf {
 /// A golden JSON file.
 pub fn json<T: DeserializeOwned>(name: &str) -> T {
     serde_json::from_slice(&std::fs::read(golden(name)).unwrap()).unwrap()
+}
+
+/// The names of the JSON files in `tests/golden/<folder>`, without their endings.
+pub fn json_files(folder: &str) -> BTreeSet<String> {
+    let paths = std::fs::read_dir(golden(folder)).unwrap().map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect()
 }
 
 /// Held by tests that run the real model: libtorch's threads of two of them would only wait for each other.

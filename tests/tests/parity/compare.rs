@@ -1,0 +1,51 @@
+//! Our results beside the reference's.
+
+use std::collections::BTreeSet;
+
+use tch::Tensor;
+
+/// Scores `[kv_heads, tokens]` agree to 1e-4 relative; where ours is infinite (always kept) the reference's is the
+/// highest that it gives in the layer.
+pub fn scores(place: &str, ours: &Tensor, due: &Tensor) {
+    assert_eq!(ours.size(), due.size(), "{place}");
+    let ours = Vec::<f32>::try_from(ours.flatten(0, -1)).unwrap();
+    let due = Vec::<f32>::try_from(due.flatten(0, -1)).unwrap();
+    let highest = due.iter().copied().fold(f32::MIN, f32::max);
+    for (index, (&ours, &due)) in ours.iter().zip(&due).enumerate() {
+        if ours.is_infinite() {
+            assert_eq!(due, highest, "{place} entry {index}");
+        } else {
+            assert!((ours - due).abs() <= 1e-4 * due.abs(), "{place} entry {index}: {ours} where {due} is due");
+        }
+    }
+}
+
+/// Kept positions of a layer's KV heads are the same, but for those that a tie decides (`either`): of these as many.
+pub fn kept(place: &str, ours: &[Vec<i64>], due: &[Vec<i64>], either: Option<&Vec<Vec<i64>>>) {
+    let total = |kept: &[Vec<i64>]| kept.iter().map(Vec::len).sum::<usize>();
+    assert_eq!((ours.len(), total(ours)), (due.len(), total(due)), "{place}: {ours:?} where {due:?} is due");
+    for (head, (ours, due)) in ours.iter().zip(due).enumerate() {
+        let set = |kept: &[i64]| kept.iter().copied().collect::<BTreeSet<i64>>();
+        let tied = either.map_or_else(BTreeSet::new, |either| set(&either[head]));
+        let wrong: Vec<i64> = set(ours).symmetric_difference(&set(due)).copied().collect();
+        assert!(
+            wrong.iter().all(|position| tied.contains(position)),
+            "{place} head {head}: kept {ours:?}, due is {due:?}; wrong is {wrong:?}"
+        );
+    }
+}
+
+/// Keys or values `[kept, channels]` agree to 1e-4 of the largest.
+pub fn content(place: &str, ours: &Tensor, due: &Tensor) {
+    assert_eq!(ours.size(), due.size(), "{place}");
+    let (off, largest) = (f64::try_from((ours - due).abs().max()), f64::try_from(due.abs().max()));
+    let (off, largest) = (off.unwrap(), largest.unwrap());
+    assert!(off <= 1e-4 * largest.max(1e-3), "{place}: off by {off} where the largest is {largest}");
+}
+
+/// Of keys `[kept, channels]` exactly these channels are left, the others are zero.
+pub fn channels(place: &str, keys: &Tensor, due: &[i64]) {
+    let used = keys.abs().sum_dim_intlist([0i64].as_slice(), false, tch::Kind::Float);
+    let used: Vec<i64> = (0..used.size()[0]).filter(|channel| used.double_value(&[*channel]) > 0.0).collect();
+    assert_eq!(used, due, "{place}: key channels");
+}
