@@ -5,3 +5,4 @@ mod caches;
 mod pipeline;
 mod presses;
 mod support;
+mod views;
