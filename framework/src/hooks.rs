@@ -1,8 +1,7 @@
 //! Subscribers of the model's layers.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use crate::error::{Error, Result};
+use crate::panics::caught;
 use crate::press::Needs;
 use crate::view::LayerView;
 
@@ -24,17 +23,8 @@ pub trait AttentionHook {
 /// Calls a hook; a panic inside it becomes an error.
 pub(crate) fn call(hook: &mut dyn AttentionHook, view: &LayerView<'_>) -> Result<()> {
     // A hook that panicked is not called again, so whatever state it broke stays its own.
-    catch_unwind(AssertUnwindSafe(|| hook.on_layer(view))).unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("unknown panic");
+    caught(|| hook.on_layer(view)).unwrap_or_else(|said| {
         let shapes = format!("keys {:?}", view.keys().size());
-        Err(Error::input(format!(
-            "layer {}: panicked on {shapes}: {}",
-            view.layer(),
-            text.lines().next().unwrap_or_default()
-        )))
+        Err(Error::input(format!("layer {}: panicked on {shapes}: {said}", view.layer())))
     })
 }
