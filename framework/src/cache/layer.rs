@@ -30,7 +30,7 @@ impl LayerCache {
     }
 
     /// What a selection leaves of `keys` and `values`, `[batch, kv_heads, tokens, head_dim]`: one cache per
-    /// sequence, each holding exactly the kept pairs. Keeping everything shares the given tensors.
+    /// sequence, each holding exactly the kept pairs. Keeping everything of a single sequence shares the given tensors.
     ///
     /// # Errors
     /// The selection does not fit the tensors ([`Selection::check`] says why).
@@ -41,7 +41,9 @@ impl LayerCache {
                 let (keys, values) = (keys.f_select(0, sequence)?, values.f_select(0, sequence)?);
                 let tail = Tail::like(&keys)?;
                 let prefix: Box<dyn Layout> = match selection.kept() {
-                    Kept::All => Box::new(Dense::new(keys, values)?),
+                    Kept::All if batch == 1 => Box::new(Dense::new(keys, values)?),
+                    // A view of one sequence would hold the allocation of all.
+                    Kept::All => Box::new(Dense::new(keys.f_detach_copy()?, values.f_detach_copy()?)?),
                     Kept::Uniform(indices) => {
                         let indices = indices.f_select(0, sequence)?;
                         Box::new(Dense::new(gather(&keys, &indices)?, gather(&values, &indices)?)?)
@@ -71,6 +73,11 @@ impl LayerCache {
     /// libtorch cannot make the views.
     pub fn appended(&self) -> Result<(Tensor, Tensor)> {
         self.tail.used()
+    }
+
+    /// Tokens appended since.
+    pub(super) fn appended_tokens(&self) -> i64 {
+        self.tail.length()
     }
 
     /// KV pairs held by each KV head.
