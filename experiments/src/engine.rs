@@ -4,11 +4,10 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pressroom::model::{ChatTemplate, GenerationConfig, Llama, LoadOptions, ModelFolder, TextTokenizer};
-use pressroom::pipeline::{Hardware, Prompt, PromptOptions, Question, Regime, Session, open_device};
+use pressroom::pipeline::{Prompt, PromptOptions, Question, Regime, Session, has_bf16, open_device};
 use pressroom::plan::{DeviceChoice, DtypeChoice};
 use pressroom::press::Pipeline;
 use pressroom::{Error, Result};
-use tch::Device;
 
 /// A loaded model with everything that turns text into answers.
 pub struct Engine {
@@ -36,16 +35,11 @@ impl Engine {
     /// The device cannot be used; the folder's files are missing or broken.
     pub fn load(folder: &ModelFolder, device: DeviceChoice, dtype: DtypeChoice) -> Result<Self> {
         let start = Instant::now();
-        let device = match device {
-            DeviceChoice::Cpu => Device::Cpu,
-            DeviceChoice::Cuda(index) => open_device(Device::Cuda(index))?,
-            DeviceChoice::Auto => open_device(Device::Cuda(0)).unwrap_or(Device::Cpu),
-        };
-        let bf16 = device != Device::Cpu || Hardware::detect().bf16_arithmetic;
+        let device = open_device(device)?;
         let tokenizer = TextTokenizer::read(folder.path())?;
         let template = ChatTemplate::read(folder.path())?;
         let generation = folder.generation()?;
-        let options = LoadOptions { device, kind: dtype.resolve(bf16), progress: loading_bar() };
+        let options = LoadOptions { device, kind: dtype.resolve(has_bf16(device)), progress: loading_bar() };
         let model = Llama::load(folder, &options)?;
         Ok(Self { name: folder.name(), model, tokenizer, template, generation, load_s: start.elapsed().as_secs_f64() })
     }
