@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pressroom::model::{ChatTemplate, GenerationConfig, Llama, LoadOptions, ModelFolder, TextTokenizer};
-use pressroom::pipeline::{Prompt, PromptOptions, Question, Regime, Session, has_bf16, open_device};
+use pressroom::pipeline::{Prompt, PromptOptions, Question, Session, has_bf16, open_device};
 use pressroom::plan::{DeviceChoice, DtypeChoice};
 use pressroom::press::Pipeline;
 use pressroom::{Error, Result};
@@ -44,24 +44,16 @@ impl Engine {
         Ok(Self { name: folder.name(), model, tokenizer, template, generation, load_s: start.elapsed().as_secs_f64() })
     }
 
-    /// Longest context that leaves `reserved` positions of the model's for question and answer.
-    pub fn longest_context(&self, reserved: usize) -> usize {
-        usize::try_from(self.model.config().max_position_embeddings).unwrap_or(0).saturating_sub(reserved)
+    /// Positions of the model that are left for context and question beside an answer of `max_new_tokens`.
+    pub fn room(&self, max_new_tokens: usize) -> usize {
+        usize::try_from(self.model.config().max_position_embeddings).unwrap_or(0).saturating_sub(max_new_tokens)
     }
 
     /// Tokenizes a context and its questions with the model's template.
     ///
     /// # Errors
     /// See [`Prompt::build`].
-    pub fn prompt(
-        &self,
-        context: &str,
-        questions: &[Question],
-        regime: Regime,
-        raw: bool,
-        longest: usize,
-    ) -> Result<Prompt> {
-        let options = PromptOptions { regime, raw, max_context_length: longest };
+    pub fn prompt(&self, context: &str, questions: &[Question], options: PromptOptions) -> Result<Prompt> {
         Prompt::build(context, questions, self.template.as_ref(), &self.tokenizer, options)
     }
 

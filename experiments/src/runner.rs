@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use indicatif::ProgressBar;
 use pressroom::cache::KvCache;
-use pressroom::pipeline::{DecodeOptions, Question, Regime, answer};
+use pressroom::pipeline::{DecodeOptions, PromptOptions, Question, Regime, answer};
 use pressroom::plan::SessionPlan;
 use pressroom::press::Pipeline;
 use pressroom::{Error, Result};
@@ -50,8 +50,9 @@ pub fn run(
         }
         let blame = |error: Error| Error::Input(format!("sample {index}: {error}"));
         let asked = Question { text: sample.question.clone(), answer_prefix: sample.answer_prefix.clone() };
-        let longest = engine.longest_context(sample.max_new_tokens);
-        let prompt = engine.prompt(&sample.context, &[asked], options.regime, options.raw, longest).map_err(blame)?;
+        let room = engine.room(sample.max_new_tokens);
+        let how = PromptOptions { regime: options.regime, raw: options.raw, max_context_length: None, room };
+        let prompt = engine.prompt(&sample.context, &[asked], how).map_err(blame)?;
         let start = Instant::now();
         let pipelines: Vec<&Pipeline> = due.iter().map(|plan| &plan.pipeline).collect();
         let outcomes =

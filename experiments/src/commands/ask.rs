@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use pressroom::model::TokenStream;
-use pressroom::pipeline::{Answer, DecodeOptions, Prompt, Question, Regime, StopReason, answer};
+use pressroom::pipeline::{Answer, DecodeOptions, Prompt, PromptOptions, Question, Regime, StopReason, answer};
 use pressroom::plan::{BASELINE, SessionPlan, sessions};
 use pressroom::press::Registry;
 use pressroom::spec::{PressSpec, Spec};
@@ -73,12 +73,17 @@ pub fn ask(args: &AskArgs) -> Result<()> {
         None => SessionPlan::baseline(),
     };
     let engine = Engine::load(&folder, args.device, args.dtype)?;
-    let longest = engine.longest_context(args.max_new_tokens).min(args.max_context_length.unwrap_or(usize::MAX));
+    let prompt_options = PromptOptions {
+        regime: if args.visible { Regime::Visible } else { Regime::Hidden },
+        raw: args.raw,
+        max_context_length: args.max_context_length,
+        room: engine.room(args.max_new_tokens),
+    };
     let mut report = Report {
         model: engine.name.clone(),
         press: chosen.label.clone(),
         ratio: chosen.ratio,
-        question: if args.visible { Regime::Visible } else { Regime::Hidden },
+        question: prompt_options.regime,
         context_tokens: 0,
         answers: Vec::new(),
         cache: CacheReport { bytes: 0, uncompressed_bytes: 0, kept: Vec::new() },
@@ -93,7 +98,7 @@ pub fn ask(args: &AskArgs) -> Result<()> {
     // A visible question is part of what is compressed, so each has a context of its own.
     let rounds: Vec<&[Question]> = if args.visible { questions.chunks(1).collect() } else { vec![&questions] };
     for round in rounds {
-        let prompt = engine.prompt(&context, round, report.question, args.raw, longest)?;
+        let prompt = engine.prompt(&context, round, prompt_options)?;
         if args.show_prompt {
             eprintln!("{}", prompt.rendered);
         }
