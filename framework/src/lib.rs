@@ -8,6 +8,7 @@ pub mod cache;
 pub mod error;
 pub mod hooks;
 pub mod model;
+mod panics;
 pub mod pipeline;
 pub mod plan;
 pub mod press;

@@ -130,6 +130,11 @@ impl LayerCache {
         self.tail.used()
     }
 
+    /// Tokens appended since.
+    pub(super) fn appended_tokens(&self) -> i64 {
+        self.tail.length()
+    }
+
     /// KV pairs held by each KV head.
     pub fn lengths(&self) -> Vec<i64> {
         self.prefix.lengths().into_iter().map(|length| length + self.tail.length()).collect()

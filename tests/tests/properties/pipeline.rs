@@ -10,7 +10,7 @@ use tch::Tensor;
 
 use crate::support::tiny;
 
-fn pipeline(name: &str, ratio: f64) -> Pipeline {
+pub fn pipeline(name: &str, ratio: f64) -> Pipeline {
     let registry = pressroom_presses::registry().unwrap();
     let entry = registry.find(name.trim_start_matches("adakv-")).unwrap();
     let scorer = entry.build(&Params::new(), vec![]).unwrap();
@@ -99,6 +99,28 @@ proptest! {
         }
         let after: Vec<_> = contexts.iter().map(state).collect();
         prop_assert_eq!(before, after);
+    }
+
+    #[test]
+    fn a_rollback_undoes_what_was_appended(context in tokens(20), kept in 0usize..5, forgotten in tokens(4), next in tokens(3)) {
+        let model = tiny();
+        for name in ["knorm", "adakv-knorm"] {
+            let mut cache = compress(&model, &context, vec![pipeline(name, 0.5)]).remove(0);
+            let lengths = cache.lengths();
+            let run = |cache: &mut KvCache, tokens: &[i64]| model.forward(&mut [Step { tokens, cache, hook: None }]).unwrap();
+            if kept > 0 {
+                let _hidden = run(&mut cache, &context[..kept]);
+            }
+            let expected = step_logits(&model, &cache, &next);
+            let _hidden = run(&mut cache, &forgotten);
+            cache.rollback((20 + kept) as i64).unwrap();
+            prop_assert_eq!(cache.position(), (20 + kept) as i64);
+            prop_assert_eq!(step_logits(&model, &cache, &next), expected);
+            // Back to the context's end, not into it.
+            cache.rollback(20).unwrap();
+            prop_assert_eq!(cache.lengths(), lengths);
+            prop_assert!(cache.rollback(19).is_err());
+        }
     }
 
     #[test]
