@@ -2,6 +2,7 @@
 
 mod attention;
 mod caches;
+mod model_files;
 mod pipeline;
 mod presses;
 mod support;
