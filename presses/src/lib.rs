@@ -4,13 +4,17 @@
 mod adakv;
 mod expected_attention;
 mod knorm;
+mod kvzip;
 mod random;
+mod replay;
+mod sharing;
 mod snapkv;
 mod streaming_llm;
 
 pub use adakv::{AdaKv, AdaKvParams};
 pub use expected_attention::ExpectedAttention;
 pub use knorm::Knorm;
+pub use kvzip::KvZip;
 pub use random::Random;
 pub use snapkv::SnapKv;
 pub use streaming_llm::StreamingLlm;
@@ -31,6 +35,7 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::scorer(ExpectedAttention::info(), ExpectedAttention::from_params))?;
     registry.add(Entry::scorer(StreamingLlm::info(), StreamingLlm::from_params))?;
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
+    registry.add(Entry::context(KvZip::info(), KvZip::from_params))?;
     Ok(registry)
 }
 

@@ -76,6 +76,15 @@ impl Budget {
         };
         kept.max(1).min(tokens)
     }
+
+    /// Number of KV pairs that `heads` KV heads of `tokens` pairs each keep together, where they share one budget:
+    /// of a ratio, what is left after `heads * tokens * ratio`, rounded down, are evicted.
+    pub fn kept_together(self, tokens: i64, heads: i64) -> i64 {
+        match self {
+            Self::Ratio(ratio) => heads * tokens - ((heads * tokens) as f64 * ratio) as i64,
+            Self::Tokens(_) => heads * self.kept(tokens),
+        }
+    }
 }
 
 impl std::fmt::Display for Budget {
@@ -105,6 +114,8 @@ mod tests {
         fn a_higher_ratio_never_keeps_more(tokens in 1i64..100_000, a in 0.0f64..1.0, b in 0.0f64..1.0) {
             let kept = |ratio| Budget::from_ratio(ratio).unwrap().kept(tokens);
             prop_assert!(kept(a.max(b)) <= kept(a.min(b)));
+            let together = |ratio| Budget::from_ratio(ratio).unwrap().kept_together(tokens, 6);
+            prop_assert!(0 < together(a.max(b)) && together(a.max(b)) <= together(a.min(b)));
         }
     }
 
