@@ -43,6 +43,6 @@ impl ContextPress for KvZip {
     }
 
     fn select(&self, scores: &[Tensor], budgets: &[Budget]) -> Result<Vec<Selection>> {
-        selections(&share(scores, budgets, self.layerwise, Budget::kept_together)?)
+        selections(&share(scores, budgets, self.layerwise, Budget::left_together)?)
     }
 }

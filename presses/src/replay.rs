@@ -117,10 +117,10 @@ impl Reconstruction {
         let scores = unread(context)?;
         for Chunk { span, tokens } in chunks(context, self.chunk_size)? {
             let sinks = span.start.min(self.n_sink as i64);
-            let mut reader = Reader { chunk: span.clone(), sinks, weighted: self.weighted, most: Vec::new() };
+            let mut reader = Reader::new(span.clone(), sinks, self.weighted, Summary::Most);
             replay(context, &tokens, &mut reader)?;
             let length = span.end - span.start;
-            for (layer, mut read) in reader.most.into_iter().enumerate() {
+            for (layer, mut read) in reader.read.into_iter().enumerate() {
                 if self.weighted {
                     let values = context.cache.layers()[layer].span(span.start, length)?.1;
                     read = read.f_mul(&written(&values, context.model.output_projection(layer)?, geometry)?)?;
@@ -134,33 +134,51 @@ impl Reconstruction {
     }
 }
 
-/// Watches how much the replayed tokens read of a chunk.
-struct Reader {
-    chunk: Range<i64>,
-    /// Tokens at the context's start that compete for attention beside the chunk.
+/// What of several tokens' readings is remembered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Summary {
+    /// The largest.
+    Most,
+    /// Their sum.
+    Sum,
+}
+
+/// Watches how much the replayed tokens read of a part of the context.
+pub(crate) struct Reader {
+    part: Range<i64>,
+    /// Tokens at the context's start that compete for attention beside the part.
     sinks: i64,
     weighted: bool,
-    /// The most that any token so far has read, for each layer `[kv_heads, group, chunk]`.
-    most: Vec<Tensor>,
+    summary: Summary,
+    /// What the tokens so far have read, for each layer float32 `[kv_heads, group, part]`.
+    pub(crate) read: Vec<Tensor>,
+}
+
+impl Reader {
+    pub(crate) fn new(part: Range<i64>, sinks: i64, weighted: bool, summary: Summary) -> Self {
+        Self { part, sinks, weighted, summary, read: Vec::new() }
+    }
 }
 
 impl StepHook for Reader {
     fn on_layer(&mut self, step: &StepView<'_>) -> Result<Option<Selection>> {
-        let length = self.chunk.end - self.chunk.start;
-        let parts = [(0, self.sinks), (self.chunk.start, length)];
-        let mut keys =
-            parts.into_iter().map(|(start, count)| Ok(step.cache.span(start, count)?.0)).collect::<Result<Vec<_>>>()?;
-        keys.push(step.cache.appended()?.0);
-        let mut read = weights(&step.rotated_queries()?, &Tensor::f_cat(&keys, 1)?)?.f_narrow(3, self.sinks, length)?;
+        let length = self.part.end - self.part.start;
+        let (sinks, part) = (step.cache.span(0, self.sinks)?.0, step.cache.span(self.part.start, length)?.0);
+        let keys = Tensor::f_cat(&[sinks, part, step.cache.appended()?.0], 1)?;
+        let mut read = weights(&step.rotated_queries()?, &keys)?.f_narrow(3, self.sinks, length)?;
         if self.weighted {
             let norms = step.hidden_states.f_linalg_norm(2.0, [-1i64].as_slice(), true, Kind::Float)?;
-            // A token without any hidden state reads everything alike: its weights need no division.
+            // A hidden state of zeros reads everything alike: there is nothing to divide by.
             read = read.f_div(&norms.f_masked_fill(&norms.f_eq(0.0)?, 1.0)?)?;
         }
-        let most = read.f_amax([2i64].as_slice(), false)?;
-        match self.most.get_mut(step.layer) {
-            Some(so_far) => *so_far = so_far.f_maximum(&most)?,
-            None => self.most.push(most),
+        let read = match self.summary {
+            Summary::Most => read.f_amax([2i64].as_slice(), false)?,
+            Summary::Sum => read.f_sum_dim_intlist([2i64].as_slice(), false, Kind::Float)?,
+        };
+        match (self.read.get_mut(step.layer), self.summary) {
+            (Some(so_far), Summary::Most) => *so_far = so_far.f_maximum(&read)?,
+            (Some(so_far), Summary::Sum) => *so_far = so_far.f_add(&read)?,
+            (None, _) => self.read.push(read),
         }
         Ok(None)
     }

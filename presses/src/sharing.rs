@@ -31,17 +31,15 @@ pub(crate) fn share(
     }
 }
 
-/// The best `kept` entries of `scores`, `[layers, kv_heads, entries]`. Ties go to the earlier entry. No layer is
-/// emptied: its best entry comes first, even where the budget holds no more than that.
+/// The best `kept` entries of `scores`, `[layers, kv_heads, entries]`. Ties go to the earlier entry, whichever layer and
+/// head it belongs to: where many are always kept, no layer is favoured.
 fn best(scores: &Tensor, kept: i64) -> Result<Tensor> {
-    let layers = scores.size3()?.0;
-    let flat = scores.f_flatten(1, 2)?;
-    let safe = flat.f_argmax(1, true)?;
-    let ranked = flat.f_clamp_max(f64::from(f32::MAX))?.f_scatter_value(1, &safe, f64::INFINITY)?.f_flatten(0, 1)?;
-    let (_, order) = ranked.f_sort_stable(true, 0, true).during("ranking the entries of all heads", &[scores])?;
-    let first = order.f_narrow(0, 0, kept.clamp(layers, order.numel() as i64))?;
-    let mask = Tensor::f_zeros_like(&ranked)?.f_to_kind(Kind::Bool)?.f_scatter_value(0, &first, 1)?;
-    Ok(mask.f_view_as(scores)?)
+    let by_entry = scores.f_permute([2, 0, 1])?;
+    let flat = by_entry.f_flatten(0, 2)?;
+    let (_, order) = flat.f_sort_stable(true, 0, true).during("ranking the entries of all heads", &[scores])?;
+    let mask = Tensor::f_zeros([flat.numel() as i64], (Kind::Bool, scores.device()))?;
+    let mask = mask.f_scatter_value(0, &order.f_narrow(0, 0, kept)?, 1)?;
+    Ok(mask.f_view(by_entry.size().as_slice())?.f_permute([1, 2, 0])?)
 }
 
 /// The selections, layer by layer, that masks `[layers, kv_heads, entries]` are.
@@ -60,7 +58,7 @@ mod tests {
 
     fn kept(scores: &[[f32; 4]], budgets: &[Budget], layerwise: bool) -> Vec<Vec<i64>> {
         let layers: Vec<Tensor> = scores.iter().map(|layer| Tensor::from_slice(layer).view([2, 2])).collect();
-        let masks = share(&layers, budgets, layerwise, Budget::kept_together).unwrap();
+        let masks = share(&layers, budgets, layerwise, Budget::left_together).unwrap();
         let lists = selections(&masks).unwrap();
         lists
             .iter()
@@ -78,12 +76,14 @@ mod tests {
     }
 
     #[test]
-    fn no_layer_is_emptied_and_infinite_scores_come_next() {
-        let few = Budget::from_ratio(0.7).unwrap();
+    fn ties_favour_no_layer() {
         let infinite = f32::INFINITY;
-        let scores = [[infinite, infinite, infinite, 1.0], [0.0, 0.0, 0.5, 0.0]];
-        assert_eq!(kept(&scores, &[few, few], false), [[2, 0], [0, 1]]);
-        let fewer = Budget::from_ratio(0.99).unwrap();
-        assert_eq!(kept(&scores, &[fewer, fewer], false), [[1, 0], [0, 1]]);
+        let scores = [[infinite, 3.0, infinite, 1.0], [infinite, 2.0, infinite, 2.0]];
+        let half = Budget::from_ratio(0.5).unwrap();
+        assert_eq!(kept(&scores, &[half, half], false), [[1, 1], [1, 1]]);
+        let few = Budget::from_ratio(0.625).unwrap();
+        assert_eq!(kept(&scores, &[few, few], false), [[1, 1], [1, 0]]);
+        let none_emptied = [[0.0; 4]; 2];
+        assert_eq!(kept(&none_emptied, &[half, half], false), [[1, 1], [1, 1]]);
     }
 }
