@@ -4,7 +4,9 @@
 mod adakv;
 mod expected_attention;
 mod knorm;
+mod kvcompose;
 mod kvzip;
+mod kvzip_plus;
 mod random;
 mod replay;
 mod sharing;
@@ -14,7 +16,9 @@ mod streaming_llm;
 pub use adakv::{AdaKv, AdaKvParams};
 pub use expected_attention::ExpectedAttention;
 pub use knorm::Knorm;
+pub use kvcompose::{Aggregation, KvCompose};
 pub use kvzip::KvZip;
+pub use kvzip_plus::KvZipPlus;
 pub use random::Random;
 pub use snapkv::SnapKv;
 pub use streaming_llm::StreamingLlm;
@@ -36,6 +40,8 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::scorer(StreamingLlm::info(), StreamingLlm::from_params))?;
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
     registry.add(Entry::context(KvZip::info(), KvZip::from_params))?;
+    registry.add(Entry::context(KvZipPlus::info(), KvZipPlus::from_params))?;
+    registry.add(Entry::context(KvCompose::info(), KvCompose::from_params))?;
     Ok(registry)
 }
 
