@@ -3,10 +3,12 @@
 
 mod adakv;
 mod expected_attention;
+mod fastkvzip;
 mod knorm;
 mod kvcompose;
 mod kvzip;
 mod kvzip_plus;
+mod prepared;
 mod random;
 mod replay;
 mod sharing;
@@ -15,6 +17,7 @@ mod streaming_llm;
 
 pub use adakv::{AdaKv, AdaKvParams};
 pub use expected_attention::ExpectedAttention;
+pub use fastkvzip::{FastKvZip, FastKvZipParams};
 pub use knorm::Knorm;
 pub use kvcompose::{Aggregation, KvCompose};
 pub use kvzip::KvZip;
@@ -42,6 +45,7 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::context(KvZip::info(), KvZip::from_params))?;
     registry.add(Entry::context(KvZipPlus::info(), KvZipPlus::from_params))?;
     registry.add(Entry::context(KvCompose::info(), KvCompose::from_params))?;
+    registry.add(Entry::context(FastKvZipParams::info(), FastKvZip::new))?;
     Ok(registry)
 }
 
