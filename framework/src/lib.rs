@@ -15,6 +15,7 @@ pub mod press;
 pub mod random;
 pub mod spec;
 pub mod tensors;
+pub mod torch_archive;
 pub mod view;
 
 pub use error::{Error, Result};

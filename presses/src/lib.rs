@@ -3,14 +3,25 @@
 
 mod adakv;
 mod expected_attention;
+mod fastkvzip;
 mod knorm;
+mod kvcompose;
+mod kvzip;
+mod kvzip_plus;
+mod prepared;
 mod random;
+mod replay;
+mod sharing;
 mod snapkv;
 mod streaming_llm;
 
 pub use adakv::{AdaKv, AdaKvParams};
 pub use expected_attention::ExpectedAttention;
+pub use fastkvzip::{FastKvZip, FastKvZipParams};
 pub use knorm::Knorm;
+pub use kvcompose::{Aggregation, KvCompose};
+pub use kvzip::KvZip;
+pub use kvzip_plus::KvZipPlus;
 pub use random::Random;
 pub use snapkv::SnapKv;
 pub use streaming_llm::StreamingLlm;
@@ -31,6 +42,10 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::scorer(ExpectedAttention::info(), ExpectedAttention::from_params))?;
     registry.add(Entry::scorer(StreamingLlm::info(), StreamingLlm::from_params))?;
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
+    registry.add(Entry::context(KvZip::info(), KvZip::from_params))?;
+    registry.add(Entry::context(KvZipPlus::info(), KvZipPlus::from_params))?;
+    registry.add(Entry::context(KvCompose::info(), KvCompose::from_params))?;
+    registry.add(Entry::context(FastKvZipParams::info(), FastKvZip::new))?;
     Ok(registry)
 }
 

@@ -170,6 +170,29 @@ impl LayerCache {
         Ok((join(&prefix_keys, &tail_keys)?, join(&prefix_values, &tail_values)?))
     }
 
+    /// Keys and values of the entries `start..start + length` of every KV head, prefix then tail, each
+    /// `[kv_heads, length, head_dim]`.
+    ///
+    /// # Errors
+    /// A KV head has fewer entries.
+    pub fn span(&self, start: i64, length: i64) -> Result<(Tensor, Tensor)> {
+        let end = start + length;
+        let (tail_keys, tail_values) = self.tail.used()?;
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for (head, stored) in self.prefix.lengths().into_iter().enumerate() {
+            let split = stored.clamp(start, end);
+            let own = |prefix: &Tensor, tail: &Tensor| {
+                let first = prefix.f_narrow(0, start.min(stored), split - start)?;
+                let tail = tail.f_select(0, head as i64)?;
+                Tensor::f_cat(&[first, tail.f_narrow(0, (split - stored).max(0), end - split)?], 0)
+            };
+            let (prefix_keys, prefix_values) = self.prefix.head(head)?;
+            keys.push(own(&prefix_keys, &tail_keys)?);
+            values.push(own(&prefix_values, &tail_values)?);
+        }
+        Ok((Tensor::f_stack(&keys, 0)?, Tensor::f_stack(&values, 0)?))
+    }
+
     /// The cache that a selection over all its entries (prefix, then tail) leaves; the result has an empty tail.
     /// `selection` is for a batch of one.
     ///

@@ -162,6 +162,30 @@ fn set(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// The file called `name` of what `place` is: a folder, or a repository on the hub (`ORG/NAME`), from which it is fetched
+/// as [`fetch`] does.
+///
+/// # Errors
+/// The folder or the repository has no such file; the hub cannot be reached or refuses access.
+pub fn locate(place: &str, name: &str) -> Result<PathBuf> {
+    let folder = Path::new(place);
+    if folder.is_dir() {
+        let path = folder.join(name);
+        return if path.is_file() { Ok(path) } else { Err(Error::file(folder, format!("holds no `{name}`"))) };
+    }
+    let hub = Hub::new(place, &FetchOptions { progress: true, ..FetchOptions::default() })?;
+    let listing = match hub.listing() {
+        Err(Refusal::Unreachable(problem)) => return hub.cache_repo().get(name).ok_or_else(|| Error::input(problem)),
+        Err(Refusal::Other(problem)) => return Err(Error::input(problem)),
+        Ok(listing) => listing,
+    };
+    let remote = hub.api.repo(Repo::with_revision(place.to_owned(), RepoType::Model, listing.sha.clone()));
+    let file = listing.siblings.iter().find(|file| file.name == name);
+    let path = hub.file(&remote, &listing, file.ok_or_else(|| hub.bad(format!("has no `{name}`")))?)?;
+    hub.cache_repo().create_ref(&listing.sha).map_err(Error::io(&hub.cache))?;
+    Ok(path)
+}
+
 /// The distinct weight files that an index names, each of them a plain name.
 fn shards(index: &Path) -> Result<Vec<String>> {
     let text = fs::read(index).map_err(Error::io(index))?;

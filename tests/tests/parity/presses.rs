@@ -132,6 +132,7 @@ fn check(registry: &Registry, model: &Llama, press: &str, case: &Case, tensors: 
     let outcome = run(model, case.build(registry, press), case.budget(), case, &format!("{press} {}", case.id));
     let Outcome { scores, compressed } = &outcome;
     assert_eq!(compressed.decisions.len(), case.kept.len());
+    compare::total(&format!("{press} {}", case.id), &compressed.decisions, &case.kept);
     let tensor = |name: &str| support::tensor(tensors.unwrap(), name);
     for (layer, kept) in compressed.decisions.iter().enumerate() {
         let place = format!("{press} {} layer {layer}", case.id);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pressroom::press::{Budget, Kind, Method, Params, Press, Registry, Selection, Value};
+use pressroom::press::{Budget, Entry, Kind, Method, Params, Press, Registry, Selection, Value};
 use pressroom::view::LayerView;
 use proptest::prelude::*;
 use tch::{Kind as Dtype, Tensor};
@@ -25,7 +25,8 @@ fn all() -> Vec<(String, Arc<dyn Press>)> {
     let registry = pressroom_presses::registry().unwrap();
     let built = |name: &str, inner| registry.find(name).unwrap().build(&params(&registry, name), inner).unwrap();
     let (mut presses, mut scorers) = (Vec::new(), Vec::new());
-    for entry in registry.entries().filter(|entry| entry.info().wraps.is_empty()) {
+    let by_layer = |entry: &&Entry| matches!(entry.info().kind, Kind::Scorer | Kind::Press);
+    for entry in registry.entries().filter(by_layer).filter(|entry| entry.info().wraps.is_empty()) {
         let name = entry.info().name.clone();
         let built = built(&name, vec![]);
         if entry.info().kind == Kind::Scorer {
