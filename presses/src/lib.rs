@@ -4,16 +4,20 @@
 mod adakv;
 mod expected_attention;
 mod knorm;
+mod observed_attention;
 mod random;
 mod snapkv;
 mod streaming_llm;
+mod tova;
 
 pub use adakv::{AdaKv, AdaKvParams};
 pub use expected_attention::ExpectedAttention;
 pub use knorm::Knorm;
+pub use observed_attention::ObservedAttention;
 pub use random::Random;
 pub use snapkv::SnapKv;
 pub use streaming_llm::StreamingLlm;
+pub use tova::Tova;
 
 use pressroom::Error;
 use pressroom::press::{Entry, Registry};
@@ -30,6 +34,8 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::scorer(SnapKv::info(), SnapKv::from_params))?;
     registry.add(Entry::scorer(ExpectedAttention::info(), ExpectedAttention::from_params))?;
     registry.add(Entry::scorer(StreamingLlm::info(), StreamingLlm::from_params))?;
+    registry.add(Entry::scorer(Tova::info(), Tova::from_params))?;
+    registry.add(Entry::scorer(ObservedAttention::info(), ObservedAttention::from_params))?;
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
     Ok(registry)
 }
