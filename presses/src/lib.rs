@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod adakv;
+mod algebra;
 mod expected_attention;
+mod keydiff;
 mod knorm;
+mod lagkv;
 mod observed_attention;
 mod random;
 mod snapkv;
@@ -12,7 +15,9 @@ mod tova;
 
 pub use adakv::{AdaKv, AdaKvParams};
 pub use expected_attention::ExpectedAttention;
+pub use keydiff::KeyDiff;
 pub use knorm::Knorm;
+pub use lagkv::LagKv;
 pub use observed_attention::ObservedAttention;
 pub use random::Random;
 pub use snapkv::SnapKv;
@@ -36,6 +41,8 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::scorer(StreamingLlm::info(), StreamingLlm::from_params))?;
     registry.add(Entry::scorer(Tova::info(), Tova::from_params))?;
     registry.add(Entry::scorer(ObservedAttention::info(), ObservedAttention::from_params))?;
+    registry.add(Entry::scorer(KeyDiff::info(), KeyDiff::from_params))?;
+    registry.add(Entry::scorer(LagKv::info(), LagKv::from_params))?;
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
     Ok(registry)
 }
