@@ -8,6 +8,7 @@ mod keydiff;
 mod knorm;
 mod lagkv;
 mod observed_attention;
+mod pyramidkv;
 mod random;
 mod snapkv;
 mod streaming_llm;
@@ -19,6 +20,7 @@ pub use keydiff::KeyDiff;
 pub use knorm::Knorm;
 pub use lagkv::LagKv;
 pub use observed_attention::ObservedAttention;
+pub use pyramidkv::PyramidKv;
 pub use random::Random;
 pub use snapkv::SnapKv;
 pub use streaming_llm::StreamingLlm;
@@ -43,6 +45,7 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::scorer(ObservedAttention::info(), ObservedAttention::from_params))?;
     registry.add(Entry::scorer(KeyDiff::info(), KeyDiff::from_params))?;
     registry.add(Entry::scorer(LagKv::info(), LagKv::from_params))?;
+    registry.add(Entry::scorer(PyramidKv::info(), PyramidKv::from_params))?;
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
     Ok(registry)
 }
