@@ -7,6 +7,8 @@ mod expected_attention;
 mod keydiff;
 mod knorm;
 mod lagkv;
+mod leverage_score;
+mod non_causal_attention;
 mod observed_attention;
 mod pyramidkv;
 mod random;
@@ -19,6 +21,8 @@ pub use expected_attention::ExpectedAttention;
 pub use keydiff::KeyDiff;
 pub use knorm::Knorm;
 pub use lagkv::LagKv;
+pub use leverage_score::LeverageScore;
+pub use non_causal_attention::NonCausalAttention;
 pub use observed_attention::ObservedAttention;
 pub use pyramidkv::PyramidKv;
 pub use random::Random;
@@ -46,6 +50,8 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::scorer(KeyDiff::info(), KeyDiff::from_params))?;
     registry.add(Entry::scorer(LagKv::info(), LagKv::from_params))?;
     registry.add(Entry::scorer(PyramidKv::info(), PyramidKv::from_params))?;
+    registry.add(Entry::scorer(NonCausalAttention::info(), NonCausalAttention::from_params))?;
+    registry.add(Entry::scorer(LeverageScore::info(), LeverageScore::from_params))?;
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
     Ok(registry)
 }
