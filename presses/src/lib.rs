@@ -3,6 +3,7 @@
 
 mod adakv;
 mod algebra;
+mod compactor;
 mod expected_attention;
 mod keydiff;
 mod knorm;
@@ -17,6 +18,7 @@ mod streaming_llm;
 mod tova;
 
 pub use adakv::{AdaKv, AdaKvParams};
+pub use compactor::Compactor;
 pub use expected_attention::ExpectedAttention;
 pub use keydiff::KeyDiff;
 pub use knorm::Knorm;
@@ -52,6 +54,7 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::scorer(PyramidKv::info(), PyramidKv::from_params))?;
     registry.add(Entry::scorer(NonCausalAttention::info(), NonCausalAttention::from_params))?;
     registry.add(Entry::scorer(LeverageScore::info(), LeverageScore::from_params))?;
+    registry.add(Entry::scorer(Compactor::info(), Compactor::from_params))?;
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
     Ok(registry)
 }
