@@ -3,7 +3,9 @@
 
 mod adakv;
 mod algebra;
+mod cap;
 mod compactor;
+mod cur;
 mod expected_attention;
 mod keydiff;
 mod knorm;
@@ -18,7 +20,9 @@ mod streaming_llm;
 mod tova;
 
 pub use adakv::{AdaKv, AdaKvParams};
+pub use cap::Cap;
 pub use compactor::Compactor;
+pub use cur::{Cur, LeverageType};
 pub use expected_attention::ExpectedAttention;
 pub use keydiff::KeyDiff;
 pub use knorm::Knorm;
@@ -55,6 +59,8 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::scorer(NonCausalAttention::info(), NonCausalAttention::from_params))?;
     registry.add(Entry::scorer(LeverageScore::info(), LeverageScore::from_params))?;
     registry.add(Entry::scorer(Compactor::info(), Compactor::from_params))?;
+    registry.add(Entry::scorer(Cur::info(), Cur::from_params))?;
+    registry.add(Entry::scorer(Cap::info(), Cap::from_params))?;
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
     Ok(registry)
 }
