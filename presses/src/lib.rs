@@ -2,7 +2,12 @@
 #![forbid(unsafe_code)]
 
 mod adakv;
+mod algebra;
+mod cap;
+mod compactor;
+mod cur;
 mod expected_attention;
+<<<<<<< HEAD
 mod fastkvzip;
 mod knorm;
 mod kvcompose;
@@ -12,19 +17,50 @@ mod prepared;
 mod random;
 mod replay;
 mod sharing;
+=======
+mod h2o;
+mod keydiff;
+mod knorm;
+mod lagkv;
+mod leverage_score;
+mod nacl;
+mod non_causal_attention;
+mod observed_attention;
+mod pyramidkv;
+mod random;
+mod scissorhands;
+>>>>>>> p1
 mod snapkv;
 mod streaming_llm;
+mod tova;
 
 pub use adakv::{AdaKv, AdaKvParams};
+pub use cap::Cap;
+pub use compactor::Compactor;
+pub use cur::{Cur, LeverageType};
 pub use expected_attention::ExpectedAttention;
+<<<<<<< HEAD
 pub use fastkvzip::{FastKvZip, FastKvZipParams};
 pub use knorm::Knorm;
 pub use kvcompose::{Aggregation, KvCompose};
 pub use kvzip::KvZip;
 pub use kvzip_plus::KvZipPlus;
+=======
+pub use h2o::H2o;
+pub use keydiff::KeyDiff;
+pub use knorm::Knorm;
+pub use lagkv::LagKv;
+pub use leverage_score::LeverageScore;
+pub use nacl::Nacl;
+pub use non_causal_attention::NonCausalAttention;
+pub use observed_attention::ObservedAttention;
+pub use pyramidkv::PyramidKv;
+>>>>>>> p1
 pub use random::Random;
+pub use scissorhands::Scissorhands;
 pub use snapkv::SnapKv;
 pub use streaming_llm::StreamingLlm;
+pub use tova::Tova;
 
 use pressroom::Error;
 use pressroom::press::{Entry, Registry};
@@ -41,6 +77,19 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::scorer(SnapKv::info(), SnapKv::from_params))?;
     registry.add(Entry::scorer(ExpectedAttention::info(), ExpectedAttention::from_params))?;
     registry.add(Entry::scorer(StreamingLlm::info(), StreamingLlm::from_params))?;
+    registry.add(Entry::scorer(Tova::info(), Tova::from_params))?;
+    registry.add(Entry::scorer(ObservedAttention::info(), ObservedAttention::from_params))?;
+    registry.add(Entry::scorer(KeyDiff::info(), KeyDiff::from_params))?;
+    registry.add(Entry::scorer(LagKv::info(), LagKv::from_params))?;
+    registry.add(Entry::scorer(PyramidKv::info(), PyramidKv::from_params))?;
+    registry.add(Entry::scorer(NonCausalAttention::info(), NonCausalAttention::from_params))?;
+    registry.add(Entry::scorer(LeverageScore::info(), LeverageScore::from_params))?;
+    registry.add(Entry::scorer(Compactor::info(), Compactor::from_params))?;
+    registry.add(Entry::scorer(Cur::info(), Cur::from_params))?;
+    registry.add(Entry::scorer(Cap::info(), Cap::from_params))?;
+    registry.add(Entry::scorer(H2o::info(), H2o::from_params))?;
+    registry.add(Entry::scorer(Scissorhands::info(), Scissorhands::from_params))?;
+    registry.add(Entry::scorer(Nacl::info(), Nacl::from_params))?;
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
     registry.add(Entry::context(KvZip::info(), KvZip::from_params))?;
     registry.add(Entry::context(KvZipPlus::info(), KvZipPlus::from_params))?;
