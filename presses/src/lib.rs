@@ -7,29 +7,24 @@ mod cap;
 mod compactor;
 mod cur;
 mod expected_attention;
-<<<<<<< HEAD
 mod fastkvzip;
+mod h2o;
+mod keydiff;
 mod knorm;
 mod kvcompose;
 mod kvzip;
 mod kvzip_plus;
-mod prepared;
-mod random;
-mod replay;
-mod sharing;
-=======
-mod h2o;
-mod keydiff;
-mod knorm;
 mod lagkv;
 mod leverage_score;
 mod nacl;
 mod non_causal_attention;
 mod observed_attention;
+mod prepared;
 mod pyramidkv;
 mod random;
+mod replay;
 mod scissorhands;
->>>>>>> p1
+mod sharing;
 mod snapkv;
 mod streaming_llm;
 mod tova;
@@ -39,23 +34,19 @@ pub use cap::Cap;
 pub use compactor::Compactor;
 pub use cur::{Cur, LeverageType};
 pub use expected_attention::ExpectedAttention;
-<<<<<<< HEAD
 pub use fastkvzip::{FastKvZip, FastKvZipParams};
+pub use h2o::H2o;
+pub use keydiff::KeyDiff;
 pub use knorm::Knorm;
 pub use kvcompose::{Aggregation, KvCompose};
 pub use kvzip::KvZip;
 pub use kvzip_plus::KvZipPlus;
-=======
-pub use h2o::H2o;
-pub use keydiff::KeyDiff;
-pub use knorm::Knorm;
 pub use lagkv::LagKv;
 pub use leverage_score::LeverageScore;
 pub use nacl::Nacl;
 pub use non_causal_attention::NonCausalAttention;
 pub use observed_attention::ObservedAttention;
 pub use pyramidkv::PyramidKv;
->>>>>>> p1
 pub use random::Random;
 pub use scissorhands::Scissorhands;
 pub use snapkv::SnapKv;

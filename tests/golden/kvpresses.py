@@ -9,8 +9,6 @@ from kvpress.presses.base_press import BasePress
 from kvpress.presses.kvgrad_press import KVgradPress
 
 
-<<<<<<< ours
-=======
 def within_chunks(queries, keys, chunk_size):
     """What keys receive within chunks, of which the last is as long as it is.
 
@@ -23,7 +21,6 @@ def within_chunks(queries, keys, chunk_size):
 
 kvpress.NonCausalAttnPress.non_causal_chunked_attn = staticmethod(within_chunks)
 
->>>>>>> theirs
 
 class KVComposePress(kvpress.KVComposePress):
     """Takes the replayed context out of the cache, where the reference forgets it.

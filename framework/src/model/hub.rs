@@ -179,9 +179,8 @@ pub fn locate(place: &str, name: &str) -> Result<PathBuf> {
         Err(Refusal::Other(problem)) => return Err(Error::input(problem)),
         Ok(listing) => listing,
     };
-    let remote = hub.api.repo(Repo::with_revision(place.to_owned(), RepoType::Model, listing.sha.clone()));
     let file = listing.siblings.iter().find(|file| file.name == name);
-    let path = hub.file(&remote, &listing, file.ok_or_else(|| hub.bad(format!("has no `{name}`")))?)?;
+    let path = hub.file(&listing, file.ok_or_else(|| hub.bad(format!("has no `{name}`")))?)?;
     hub.cache_repo().create_ref(&listing.sha).map_err(Error::io(&hub.cache))?;
     Ok(path)
 }

@@ -5,42 +5,24 @@ use std::collections::BTreeSet;
 use tch::Tensor;
 
 /// Scores `[kv_heads, tokens]` agree to 1e-4 relative; where ours is infinite (always kept) the reference's is the
-<<<<<<< HEAD
 /// highest that it gives in the layer.
 ///
 /// Scores of both signs are differences: near zero they are as exact as what was subtracted, 1e-6 of the largest.
-=======
-/// highest that it gives in the layer. Scores of both signs are differences: those near zero agree to 1e-4 of the
-/// mean size.
->>>>>>> p1
 pub fn scores(place: &str, ours: &Tensor, due: &Tensor) {
     assert_eq!(ours.size(), due.size(), "{place}");
     let ours = Vec::<f32>::try_from(ours.flatten(0, -1)).unwrap();
     let due = Vec::<f32>::try_from(due.flatten(0, -1)).unwrap();
     let highest = due.iter().copied().fold(f32::MIN, f32::max);
-<<<<<<< HEAD
     let ranked: Vec<f32> = ours.iter().zip(&due).filter(|(ours, _)| ours.is_finite()).map(|(_, &due)| due).collect();
     let both_signs = ranked.iter().any(|due| *due < 0.0) && ranked.iter().any(|due| *due > 0.0);
     let rounding =
         if both_signs { 1e-6 * ranked.iter().fold(0.0, |largest: f32, due| largest.max(due.abs())) } else { 0.0 };
-=======
-    let both_signs = due.iter().any(|due| *due < 0.0) && due.iter().any(|due| *due > 0.0);
-    let mean_size = due.iter().map(|due| due.abs()).sum::<f32>() / due.len() as f32;
-    let least = if both_signs { mean_size } else { 0.0 };
->>>>>>> p1
     for (index, (&ours, &due)) in ours.iter().zip(&due).enumerate() {
         if ours.is_infinite() {
             assert_eq!(due, highest, "{place} entry {index}");
         } else {
-<<<<<<< HEAD
             let off = (ours - due).abs();
             assert!(off <= (1e-4 * due.abs()).max(rounding), "{place} entry {index}: {ours} where {due} is due");
-=======
-            assert!(
-                (ours - due).abs() <= 1e-4 * due.abs().max(least),
-                "{place} entry {index}: {ours} where {due} is due"
-            );
->>>>>>> p1
         }
     }
 }

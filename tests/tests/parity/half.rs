@@ -8,7 +8,7 @@ use pressroom::press::{Budget, Pipeline, RaggedIndices, Selection, Stage};
 use tch::{Kind, Tensor};
 
 use crate::answers::{Answers, smollm2};
-use crate::scores::{build, params};
+use crate::build::build;
 use crate::support;
 
 /// Relative error, root mean square, that bfloat16's roundings add up to in quadrature: each result has 8 significant
@@ -29,7 +29,7 @@ fn sessions(model: &Llama, context: &[i64], pipelines: Vec<Pipeline>) -> Vec<Ses
 
 fn logits(model: &Llama, cache: &KvCache, tokens: &[i64]) -> Tensor {
     let mut fork = cache.fork().unwrap();
-    let hidden = model.forward(&mut [Step { tokens, cache: &mut fork }]).unwrap();
+    let hidden = model.forward(&mut [Step { tokens, cache: &mut fork, hook: None }]).unwrap();
     model.logits(&hidden).unwrap().to_kind(Kind::Double)
 }
 
@@ -50,16 +50,17 @@ fn bfloat16_answers_are_float32s_as_far_as_the_format_allows() {
         if case.press == "none" {
             return Pipeline::default();
         }
-        let press = build(&registry, &case.press, &params(&case.params), case.params.get("press")).into_press();
-        let stage = Stage { press, budgets: vec![Budget::from_ratio(case.ratio).unwrap(); layers] };
+        let method = build(&registry, &case.press, &case.params).into_method();
+        let stage = Stage { method, budgets: vec![Budget::from_ratio(case.ratio).unwrap(); layers] };
         Pipeline::new(vec![stage], layers).unwrap()
     });
     let pressed = sessions(&model, &context.context_ids, pipelines.collect());
-    let full = sessions(&exact, &context.context_ids, vec![Pipeline::default()]).remove(0).into_cache(layers).unwrap();
+    let full =
+        sessions(&exact, &context.context_ids, vec![Pipeline::default()]).remove(0).finish(layers).unwrap().cache;
     let (mut clear_steps, mut steps) = (0, 0);
     for (case, session) in cases.iter().zip(pressed) {
         let kept = session.decisions().to_vec();
-        let cache = session.into_cache(layers).unwrap();
+        let cache = session.finish(layers).unwrap().cache;
         let same = full.layers().iter().zip(&kept).map(|(layer, heads)| {
             let mut indptr = vec![0];
             for head in heads {

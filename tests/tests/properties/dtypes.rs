@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use pressroom::cache::KvCache;
 use pressroom::hooks::AttentionHook;
 use pressroom::model::{Llama, LoadOptions, ModelFolder, Step};
-use pressroom::pipeline::{DecodeOptions, Session, answer};
+use pressroom::pipeline::{Asked, DecodeOptions, Session, answer};
 use pressroom::press::Pipeline;
 use pressroom::tensors;
 use safetensors::SafeTensors;
@@ -47,7 +47,7 @@ fn rounded(kind: Kind) -> Llama {
 
 fn logits(model: &Llama, cache: &KvCache, tokens: &[i64]) -> Tensor {
     let mut fork = cache.fork().unwrap();
-    let hidden = model.forward(&mut [Step { tokens, cache: &mut fork }]).unwrap();
+    let hidden = model.forward(&mut [Step { tokens, cache: &mut fork, hook: None }]).unwrap();
     model.logits(&hidden).unwrap().to_kind(Kind::Double)
 }
 
@@ -71,7 +71,7 @@ fn compressed_answers_in_half_precision_are_as_close_as_the_format_allows() {
     let context: Vec<i64> = (0..90).map(|at| (at * at + 7 * at) % 64).collect();
     let question = [5, 40, 11];
     let names = ["knorm", "streaming_llm", "random", "snapkv", "expected_attention", "adakv-knorm", "adakv-snapkv"];
-    let whole = |model: &Llama| sessions(model, &context, vec![Pipeline::default()]).remove(0).into_cache(3).unwrap();
+    let whole = |model: &Llama| sessions(model, &context, vec![Pipeline::default()]).remove(0).finish(3).unwrap().cache;
     let full = whole(&exact);
     for kind in [Kind::BFloat16, Kind::Half] {
         let (model, rounded) = (tiny_in(kind), rounded(kind));
@@ -81,7 +81,8 @@ fn compressed_answers_in_half_precision_are_as_close_as_the_format_allows() {
         let (mut computing, mut rounding) = (0.0, 0.0);
         for (name, session) in ["none"].iter().chain(&names).zip(sessions(&model, &context, pipelines)) {
             let decisions = session.decisions().to_vec();
-            let cache = session.into_cache(3).unwrap();
+            let compressed = session.finish(3).unwrap();
+            let cache = &compressed.cache;
             let pairs: usize = decisions.iter().flatten().map(Vec::len).sum();
             assert_eq!(pairs, 3 * 2 * if *name == "none" { 90 } else { 45 }, "{name}");
             // Two bytes a value, besides the offsets of a ragged layout.
@@ -89,14 +90,17 @@ fn compressed_answers_in_half_precision_are_as_close_as_the_format_allows() {
             assert_eq!(cache.bytes(), pairs * 2 * 8 * 2 + offsets, "{name} in {kind:?}");
             // The same pairs in f32: only the arithmetic differs.
             let due = logits(&exact, &keep(&full, &decisions), &question);
-            let off = error(&logits(&model, &cache, &question), &due);
+            let off = error(&logits(&model, cache, &question), &due);
             let weights = error(&logits(&rounded, &keep(&rounded_full, &decisions), &question), &due);
             assert!(off > 0.0 && off < 0.5, "{name} in {kind:?} is off by {off}");
             computing += off * off;
             rounding += weights * weights;
             // Decoding is the forward pass: every token is the best of the logits that led to it, up to their error.
             let options = DecodeOptions { max_new_tokens: 8, eos_token_ids: vec![] };
-            let answer = answer(&model, &[(&cache, &question)], &options, &mut |_, _| {}).unwrap().remove(0);
+            let answer =
+                answer(&model, &[Asked { context: &compressed, question: &question }], &options, &mut |_, _| {})
+                    .unwrap()
+                    .remove(0);
             let fed = [&question[..], &answer.token_ids[..7]].concat();
             let all = logits(&model, &cache, &fed).narrow(0, 2, 8);
             let chosen = all.gather(1, &Tensor::from_slice(&answer.token_ids).view([8, 1]), false).view([8]);
