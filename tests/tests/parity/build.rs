@@ -1,5 +1,7 @@
 //! Presses from the tables of the golden files.
 
+use std::path::Path;
+
 use pressroom::press::{Built, Params, Registry, Value};
 
 /// The parameters of a press, as they stand in JSON.
@@ -12,10 +14,31 @@ pub fn build(registry: &Registry, name: &str, table: &Table) -> Built {
     entry.build(&params(table), inner).unwrap_or_else(|error| panic!("{name} {table:?}: {error}"))
 }
 
-/// The press that a table with a `name` describes.
+/// The press with what a golden case gives beside its parameters: a seed for its random numbers, a folder of side data.
+pub fn build_with(
+    registry: &Registry,
+    name: &str,
+    table: &Table,
+    seed: Option<u64>,
+    side_data: Option<&Path>,
+) -> Built {
+    let mut table = table.clone();
+    let params = &registry.find(name).unwrap_or_else(|| panic!("there is no press {name}")).info().params;
+    let takes = |name: &str| params.iter().any(|param| param.name == name);
+    if let Some(seed) = seed.filter(|_| takes("seed")) {
+        table.insert("seed".into(), seed.into());
+    }
+    if let Some(folder) = side_data.filter(|_| takes("side_data")) {
+        table.insert("side_data".into(), folder.to_str().unwrap().into());
+    }
+    build(registry, name, &table)
+}
+
+/// The press that a table with a `name` describes; a ratio in it is the outer press's to set.
 fn named(registry: &Registry, table: &serde_json::Value) -> Built {
     let mut table = table.as_object().unwrap().clone();
     let name = table.remove("name").unwrap();
+    table.remove("compression_ratio");
     build(registry, name.as_str().unwrap(), &table)
 }
 

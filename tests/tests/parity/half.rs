@@ -4,11 +4,10 @@ use pressroom::cache::KvCache;
 use pressroom::hooks::AttentionHook;
 use pressroom::model::{Llama, Step};
 use pressroom::pipeline::Session;
-use pressroom::press::{Budget, Pipeline, RaggedIndices, Selection, Stage};
+use pressroom::press::{Pipeline, RaggedIndices, Selection};
 use tch::{Kind, Tensor};
 
-use crate::answers::{Answers, smollm2};
-use crate::build::build;
+use crate::answers::{Case, Contexts, known_cases, pipeline, smollm2};
 use crate::support;
 
 /// Relative error, root mean square, that bfloat16's roundings add up to in quadrature: each result has 8 significant
@@ -39,26 +38,21 @@ fn bfloat16_answers_are_float32s_as_far_as_the_format_allows() {
     let folder = smollm2();
     let (exact, model) = (support::load(&folder), support::load_in(&folder, Kind::BFloat16));
     let layers = model.geometry().layers;
-    let golden: Answers = support::json("answers.json");
+    let golden: Contexts = support::json("answers/contexts.json");
     let context = &golden.contexts[0];
-    assert!(context.context_ids.len() < 400, "a short one");
+    assert!(context.context_ids.len() < 600, "a short one");
     let registry = pressroom_presses::registry().unwrap();
-    let cases = golden.cases.iter().filter(|case| case.context == context.id && [0.0, 0.5].contains(&case.ratio));
-    let cases: Vec<_> = cases.collect();
-    assert!(cases.len() > 6);
-    let pipelines = cases.iter().map(|case| {
-        if case.press == "none" {
-            return Pipeline::default();
-        }
-        let method = build(&registry, &case.press, &case.params).into_method();
-        let stage = Stage { method, budgets: vec![Budget::from_ratio(case.ratio).unwrap(); layers] };
-        Pipeline::new(vec![stage], layers).unwrap()
-    });
+    let chosen = ["none", "knorm", "snapkv", "expected_attention", "streaming_llm", "random", "adakv"];
+    let known = known_cases(&registry);
+    let cases = known.iter().filter(|(press, case)| case.context == context.id && chosen.contains(&press.as_str()));
+    let cases: Vec<&(String, Case)> = cases.collect();
+    assert_eq!(cases.len(), chosen.len());
+    let pipelines = cases.iter().map(|(press, case)| pipeline(&registry, press, case, layers));
     let pressed = sessions(&model, &context.context_ids, pipelines.collect());
     let full =
         sessions(&exact, &context.context_ids, vec![Pipeline::default()]).remove(0).finish(layers).unwrap().cache;
     let (mut clear_steps, mut steps) = (0, 0);
-    for (case, session) in cases.iter().zip(pressed) {
+    for ((press, case), session) in cases.iter().zip(pressed) {
         let kept = session.decisions().to_vec();
         let cache = session.finish(layers).unwrap().cache;
         let same = full.layers().iter().zip(&kept).map(|(layer, heads)| {
@@ -70,12 +64,12 @@ fn bfloat16_answers_are_float32s_as_far_as_the_format_allows() {
             layer.select(&Selection::ragged(RaggedIndices { indices, indptr })).unwrap()
         });
         let same = KvCache::from_layers(same.collect(), full.position());
-        let fed =
-            [&case.answers[0].question_ids[..], &case.answers[0].ids[..8.min(case.answers[0].ids.len() - 1)]].concat();
+        let answered = &case.answers[0].ids;
+        let fed = [&context.questions[0].question_ids[..], &answered[..8.min(answered.len() - 1)]].concat();
         let (ours, due) = (logits(&model, &cache, &fed), logits(&exact, &same, &fed));
         let rms = |tensor: &Tensor| f64::try_from(tensor.square().mean(Kind::Double)).unwrap().sqrt();
         let off = rms(&(&ours - &due)) / rms(&due);
-        assert!(off > 0.0 && off < bound(), "{}: logits are off by {off}", case.id);
+        assert!(off > 0.0 && off < bound(), "{press}: logits are off by {off}");
         // Where float32's best logit stands clear of the error, bfloat16 takes the same token.
         let error = rms(&(&ours - &due));
         let (best, _) = due.topk(2, 1, true, true);
@@ -83,7 +77,7 @@ fn bfloat16_answers_are_float32s_as_far_as_the_format_allows() {
         let agree = ours.argmax(1, false).eq_tensor(&due.argmax(1, false));
         let count = |flags: &Tensor| i64::try_from(flags.sum(Kind::Int64)).unwrap();
         clear_steps += count(&clear);
-        assert_eq!(count(&clear.logical_and(&agree)), count(&clear), "{}: {ours} against {due}", case.id);
+        assert_eq!(count(&clear.logical_and(&agree)), count(&clear), "{press}: {ours} against {due}");
         steps += fed.len() as i64;
     }
     assert!(2 * clear_steps > steps, "only {clear_steps} of {steps} steps are clear of the error");

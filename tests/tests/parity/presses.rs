@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pressroom::model::Llama;
-use pressroom::press::{Budget, Built, ParamInfo, Registry};
+use pressroom::press::{Budget, Built, Registry};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
-use crate::build::{Table, build};
+use crate::build::{Table, build_with};
 use crate::decoding::follow;
 use crate::run::{Outcome, run};
 use crate::{compare, support};
@@ -85,19 +85,9 @@ impl Case {
         self.ratio.map_or(Budget::ALL, |ratio| Budget::from_ratio(ratio).unwrap())
     }
 
-    /// The press with what a case gives beside its parameters: the seed, and its side data.
     fn build(&self, registry: &Registry, press: &str) -> Built {
-        let mut table = self.params.clone();
-        let params = &registry.find(press).unwrap().info().params;
-        let takes = |name: &str| params.iter().any(|param: &ParamInfo| param.name == name);
-        if let Some(seed) = self.seed.filter(|_| takes("seed")) {
-            table.insert("seed".into(), seed.into());
-        }
-        if takes("side_data") {
-            let folder = support::golden("presses").join(press).join(&self.shape);
-            table.insert("side_data".into(), folder.to_str().unwrap().into());
-        }
-        build(registry, press, &table)
+        let folder = support::golden("presses").join(press).join(&self.shape);
+        build_with(registry, press, &self.params, self.seed, Some(&folder))
     }
 }
 
