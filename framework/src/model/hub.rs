@@ -105,7 +105,7 @@ pub fn fetch(repo: &str, options: &FetchOptions) -> Result<PathBuf> {
     } else {
         return Err(hub.bad(format!("has neither `{WEIGHTS}` nor `{INDEX}`; only safetensors weights can be read")));
     }
-    // Written last: the mark of a complete model, by which it is found without a connection.
+    // Written last: by it the model is found without a connection.
     hub.cache_repo().create_ref(&listing.sha).map_err(Error::io(&hub.cache))?;
     folder.ok_or_else(|| hub.bad("was stored outside of any folder"))
 }
@@ -120,24 +120,28 @@ pub fn find(repo: &str) -> Result<Option<PathBuf>> {
 }
 
 fn find_in(cache: PathBuf, repo: &str) -> Result<Option<PathBuf>> {
-    let Some(folder) = Cache::new(cache)
-        .repo(Repo::model(repo.to_owned()))
-        .get("config.json")
-        .and_then(|config| Some(config.parent()?.to_owned()))
-    else {
-        return Ok(None);
-    };
+    let Some(folder) = snapshot(&Cache::new(cache).repo(Repo::model(repo.to_owned()))) else { return Ok(None) };
+    match missing(&folder)? {
+        Some(name) => {
+            Err(Error::file(&folder, format!("holds no {name}; `pressroom model fetch {repo}` completes it")))
+        }
+        None => Ok(Some(folder)),
+    }
+}
+
+/// The folder of a revision of which at least the configuration was fetched.
+fn snapshot(repo: &CacheRepo) -> Option<PathBuf> {
+    Some(repo.get("config.json")?.parent()?.to_owned())
+}
+
+/// A file that a model needs and `folder` does not hold.
+fn missing(folder: &Path) -> Result<Option<String>> {
     let mut due: Vec<String> = REQUIRED.map(str::to_owned).into();
     match folder.join(INDEX) {
         index if index.is_file() && !folder.join(WEIGHTS).is_file() => due.extend(shards(&index)?),
         _ => due.push(WEIGHTS.into()),
     }
-    match due.into_iter().find(|name| !folder.join(name).is_file()) {
-        Some(missing) => {
-            Err(Error::file(&folder, format!("holds no {missing}; `pressroom model fetch {repo}` completes it")))
-        }
-        None => Ok(Some(folder)),
-    }
+    Ok(due.into_iter().find(|name| !folder.join(name).is_file()))
 }
 
 /// Is `name` an `ORG/NAME`?
@@ -274,7 +278,7 @@ impl Hub {
 
     /// The folder of this revision, if it was fetched completely before.
     fn cached(&self) -> Option<PathBuf> {
-        let folder = self.cache_repo().get("config.json")?.parent()?.to_owned();
+        let folder = snapshot(&self.cache_repo()).filter(|folder| matches!(missing(folder), Ok(None)))?;
         tracing::warn!("{} cannot be reached; using {} as fetched before", self.endpoint, folder.display());
         Some(folder)
     }

@@ -48,6 +48,19 @@ pub struct PromptOptions {
     pub room: usize,
 }
 
+impl PromptOptions {
+    /// Tokens of context that fit beside the longest of `questions`, at least one.
+    fn longest_context(&self, questions: &[Vec<i64>]) -> Result<usize> {
+        let room = self.room.saturating_sub(questions.iter().map(Vec::len).max().unwrap_or(0));
+        match self.max_context_length.map_or(room, |wanted| wanted.min(room)) {
+            0 => Err(Error::input(
+                "no token is left for the context: allow a longer one, or ask for shorter answers to shorter questions",
+            )),
+            longest => Ok(longest),
+        }
+    }
+}
+
 /// A context and its questions as token ids.
 #[derive(Clone, Debug)]
 pub struct Prompt {
@@ -95,22 +108,16 @@ impl Prompt {
             (Regime::Visible, _) => return Err(Error::input("several questions cannot share one visible prompt")),
         };
         let (before, suffix) = split(&format!("{context}{visible}"), template, options.raw)?;
-        let prefix = before.strip_suffix(&format!("{context}{visible}")).unwrap_or_default();
-        let prefix_tokens = tokenizer.encode(prefix)?.len();
         let asked = |question: &Question| {
             let text = if options.regime == Regime::Hidden { question.text.as_str() } else { "" };
             let ids = tokenizer.encode(&format!("{text}{suffix}{}", question.answer_prefix))?;
             if ids.is_empty() { Err(Error::input("a question came out empty")) } else { Ok(ids) }
         };
         let questions = questions.iter().map(asked).collect::<Result<Vec<_>>>()?;
-        let room = options.room.saturating_sub(questions.iter().map(Vec::len).max().unwrap_or(0));
-        let longest = options.max_context_length.map_or(room, |wanted| wanted.min(room));
-        if longest == 0 {
-            return Err(Error::input(
-                "no token is left for the context: allow a longer one, or ask for shorter answers to shorter questions",
-            ));
-        }
+        let longest = options.longest_context(&questions)?;
         let mut ids = tokenizer.encode(&before)?;
+        let prefix = before.strip_suffix(&format!("{context}{visible}")).unwrap_or_default();
+        let prefix_tokens = tokenizer.encode(prefix)?.len();
         let question_tokens = match options.regime {
             Regime::Hidden => 0,
             Regime::Visible => {

@@ -7,16 +7,15 @@ use std::path::Path;
 
 use indicatif::ProgressBar;
 use pressroom::cache::KvCache;
-use pressroom::hooks::AttentionHook;
 use pressroom::model::{Llama, LoadOptions, ModelFolder, Step};
-use pressroom::pipeline::{Asked, DecodeOptions, Session, answer};
+use pressroom::pipeline::{Asked, DecodeOptions, answer};
 use pressroom::press::Pipeline;
 use pressroom::tensors;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use tch::{Device, Kind, Tensor};
 
-use crate::pipeline::pipeline;
+use crate::pipeline::{pipeline, sessions};
 use crate::support::{keep, tiny_in};
 
 /// The error of computing in a format may be this multiple of what rounding the weights to it does: a weight is rounded
@@ -56,22 +55,13 @@ fn error(ours: &Tensor, exact: &Tensor) -> f64 {
     (square(ours - exact) / square(exact.shallow_clone())).sqrt()
 }
 
-fn sessions(model: &Llama, context: &[i64], pipelines: Vec<Pipeline>) -> Vec<Session> {
-    let mut sessions: Vec<Session> = pipelines.into_iter().map(Session::new).collect();
-    let mut hooks: Vec<&mut dyn AttentionHook> = sessions.iter_mut().map(|s| s as &mut dyn AttentionHook).collect();
-    for outcome in model.prefill(context, 0, &mut hooks).unwrap() {
-        outcome.unwrap();
-    }
-    sessions
-}
-
 #[test]
 fn compressed_answers_in_half_precision_are_as_close_as_the_format_allows() {
     let exact = tiny_in(Kind::Float);
     let context: Vec<i64> = (0..90).map(|at| (at * at + 7 * at) % 64).collect();
     let question = [5, 40, 11];
     let names = ["knorm", "streaming_llm", "random", "snapkv", "expected_attention", "adakv-knorm", "adakv-snapkv"];
-    let whole = |model: &Llama| sessions(model, &context, vec![Pipeline::default()]).remove(0).finish(3).unwrap().cache;
+    let whole = |model: &Llama| sessions(model, &context, vec![Pipeline::default()]).remove(0).cache;
     let full = whole(&exact);
     for kind in [Kind::BFloat16, Kind::Half] {
         let (model, rounded) = (tiny_in(kind), rounded(kind));
@@ -79,30 +69,27 @@ fn compressed_answers_in_half_precision_are_as_close_as_the_format_allows() {
         let mut pipelines = vec![Pipeline::default()];
         pipelines.extend(names.iter().map(|name| pipeline(name, 0.5)));
         let (mut computing, mut rounding) = (0.0, 0.0);
-        for (name, session) in ["none"].iter().chain(&names).zip(sessions(&model, &context, pipelines)) {
-            let decisions = session.decisions().to_vec();
-            let compressed = session.finish(3).unwrap();
-            let cache = &compressed.cache;
+        for (name, context) in ["none"].iter().chain(&names).zip(sessions(&model, &context, pipelines)) {
+            let (cache, decisions) = (&context.cache, &context.decisions);
             let pairs: usize = decisions.iter().flatten().map(Vec::len).sum();
             assert_eq!(pairs, 3 * 2 * if *name == "none" { 90 } else { 45 }, "{name}");
             // Two bytes a value, besides the offsets of a ragged layout.
             let offsets = if name.starts_with("adakv") { 3 * 3 * 8 } else { 0 };
             assert_eq!(cache.bytes(), pairs * 2 * 8 * 2 + offsets, "{name} in {kind:?}");
             // The same pairs in f32: only the arithmetic differs.
-            let due = logits(&exact, &keep(&full, &decisions), &question);
+            let due = logits(&exact, &keep(&full, decisions), &question);
             let off = error(&logits(&model, cache, &question), &due);
-            let weights = error(&logits(&rounded, &keep(&rounded_full, &decisions), &question), &due);
+            let weights = error(&logits(&rounded, &keep(&rounded_full, decisions), &question), &due);
             assert!(off > 0.0 && off < 0.5, "{name} in {kind:?} is off by {off}");
             computing += off * off;
             rounding += weights * weights;
             // Decoding is the forward pass: every token is the best of the logits that led to it, up to their error.
             let options = DecodeOptions { max_new_tokens: 8, eos_token_ids: vec![] };
-            let answer =
-                answer(&model, &[Asked { context: &compressed, question: &question }], &options, &mut |_, _| {})
-                    .unwrap()
-                    .remove(0);
+            let answer = answer(&model, &[Asked { context: &context, question: &question }], &options, &mut |_, _| {})
+                .unwrap()
+                .remove(0);
             let fed = [&question[..], &answer.token_ids[..7]].concat();
-            let all = logits(&model, &cache, &fed).narrow(0, 2, 8);
+            let all = logits(&model, cache, &fed).narrow(0, 2, 8);
             let chosen = all.gather(1, &Tensor::from_slice(&answer.token_ids).view([8, 1]), false).view([8]);
             let lost = f64::try_from((all.max_dim(1, false).0 - chosen).max()).unwrap();
             let spread = f64::try_from(all.std(true)).unwrap();

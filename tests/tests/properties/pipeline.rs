@@ -27,7 +27,7 @@ fn compress(model: &Llama, context: &[i64], pipelines: Vec<Pipeline>) -> Vec<KvC
     sessions(model, context, pipelines).into_iter().map(|compressed| compressed.cache).collect()
 }
 
-fn sessions(model: &Llama, context: &[i64], pipelines: Vec<Pipeline>) -> Vec<Compressed> {
+pub fn sessions(model: &Llama, context: &[i64], pipelines: Vec<Pipeline>) -> Vec<Compressed> {
     let mut sessions: Vec<Session> = pipelines.into_iter().map(Session::new).collect();
     let mut hooks: Vec<&mut dyn AttentionHook> = sessions.iter_mut().map(|s| s as &mut dyn AttentionHook).collect();
     for outcome in model.prefill(context, 0, &mut hooks).unwrap() {

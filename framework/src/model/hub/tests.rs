@@ -339,6 +339,8 @@ fn a_fetched_model_is_found_by_its_name() {
     fs::remove_file(folder.join("model.safetensors")).unwrap();
     let error = find("org/name").unwrap_err().to_string();
     assert!(error.contains("no model.safetensors") && error.contains("model fetch org/name"), "{error}");
+    let offline = fetch("org/name", &options("http://127.0.0.1:1".into(), &cache)).unwrap_err().to_string();
+    assert!(offline.contains("cannot be reached"), "{offline}");
     fs::write(folder.join(INDEX), json!({ "weight_map": { "a": "a.safetensors" } }).to_string()).unwrap();
     let error = find("org/name").unwrap_err().to_string();
     assert!(error.contains("no a.safetensors"), "{error}");
