@@ -32,6 +32,8 @@ pub enum Command {
         #[command(subcommand)]
         command: PressCommand,
     },
+    /// Make the side data of a press for a model, from texts
+    Calibrate(CalibrateArgs),
     /// Import, fetch, list or describe models
     Model {
         /// What to do with models
@@ -116,6 +118,40 @@ pub struct AskArgs {
     /// Print the rendered prompt to standard error
     #[arg(long)]
     pub show_prompt: bool,
+}
+
+/// Arguments of `calibrate`.
+#[derive(Debug, Args)]
+pub struct CalibrateArgs {
+    /// The press: qfilter, expected_attention_stats, duo_attention, lukv or kvzap
+    pub press: String,
+    /// Name of a model, or a folder in Hugging Face layout
+    #[arg(long, value_name = "NAME|FOLDER", default_value = DEFAULT_MODEL)]
+    pub model: String,
+    /// Texts to learn from
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub text: Vec<PathBuf>,
+    /// Where the side data goes [default: where the press looks for it]
+    #[arg(long, value_name = "FOLDER")]
+    pub output: Option<PathBuf>,
+    /// Tokens that are read at a time
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub tokens: usize,
+    /// Most times that so many tokens are read, from all over the texts
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub samples: usize,
+    /// For lukv: the scorer that it is going to wrap [default: expected_attention with epsilon = 0.02]
+    #[arg(long, value_name = "NAME")]
+    pub scorer: Option<String>,
+    /// auto | f32 | bf16 | f16; auto: bf16 where the processor has bf16 arithmetic or a GPU does the work, else f32
+    #[arg(long, value_name = "DTYPE", default_value = "auto")]
+    pub dtype: DtypeChoice,
+    /// cpu | cuda:N | auto
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: DeviceChoice,
+    /// Threads of the tensor operations [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096))]
+    pub threads: Option<i32>,
 }
 
 /// Commands about presses.

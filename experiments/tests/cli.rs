@@ -571,3 +571,35 @@ fn a_run_on_a_full_disk_keeps_what_it_wrote_and_goes_on_later() {
     assert_eq!(whole.lines().count(), 60);
     assert_eq!(whole.lines().take(kept).collect::<Vec<_>>(), full.lines().take(kept).collect::<Vec<_>>());
 }
+
+#[test]
+fn calibrated_side_data_is_found_by_the_press_without_being_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = context(folder.path(), &NEEDLE.repeat(6));
+    let home = folder.path().join("home");
+    let model = models_home().join("smollm2-135m-instruct");
+    let model = model.to_str().unwrap();
+    let asks =
+        ["ask", "--press", "qfilter", "--ratio", "0.3", "--context", &text, "--question", "Why?", "--model", model];
+    let home: &[(&str, &Path)] = &[("PRESSROOM_HOME", &home)];
+    refused_with(home, &asks, &["nothing was calibrated", "pressroom calibrate qfilter", "--text FILE"]);
+    let made = pressroom_with(home, &["calibrate", "qfilter", "--model", model, "--text", &text, "--tokens", "64"]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(stdout(&made).contains("side-data/qfilter/smollm2-135m-instruct/model.safetensors"), "{}", stdout(&made));
+    let answered = pressroom_with(home, &[&asks[..], &["--json", "--max-new-tokens", "2"]].concat());
+    assert!(answered.status.success(), "{}", String::from_utf8_lossy(&answered.stderr));
+}
+
+#[test]
+fn what_cannot_be_calibrated_is_refused() {
+    let text = golden("README.md");
+    let calibrate = |press: &str, file: &str| ["calibrate", press, "--text", file].map(str::to_owned);
+    let cases = [
+        (calibrate("knorm", text.to_str().unwrap()), "`knorm` cannot be calibrated"),
+        (calibrate("qfilters", text.to_str().unwrap()), "did you mean `qfilter`?"),
+        (calibrate("qfilter", "/no/such/file"), "/no/such/file"),
+    ];
+    for (args, expected) in cases {
+        refused(&args.each_ref().map(String::as_str), &[expected]);
+    }
+}

@@ -25,6 +25,16 @@ pub fn normal(seed: u64, shape: &[i64], device: Device) -> Result<Tensor> {
     draw(seed, device, |options| Tensor::f_randn(shape, options))
 }
 
+/// Draws by lot: 1 with probability `probability` (float32), else 0; what `torch.bernoulli` gives on the CPU after
+/// `manual_seed(seed)`.
+///
+/// # Errors
+/// libtorch cannot allocate, or a probability is outside `[0, 1]`.
+pub fn bernoulli(seed: u64, probability: &Tensor) -> Result<Tensor> {
+    let on_host = probability.f_to_device(Device::Cpu)?;
+    draw(seed, probability.device(), |_| on_host.f_bernoulli())
+}
+
 fn draw(seed: u64, device: Device, sample: impl Fn((Kind, Device)) -> Result<Tensor, tch::TchError>) -> Result<Tensor> {
     let _guard = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(seed as i64);

@@ -47,24 +47,63 @@ impl Scorer for ExpectedAttention {
 
     fn score(&self, view: &LayerView<'_>, _budget: Budget) -> Result<Tensor> {
         too_short("n_sink", self.n_sink, view)?;
-        let geometry = view.geometry();
-        let (batch, kv_heads, group) = (view.batch(), geometry.kv_heads, geometry.group());
-        let head_dim = geometry.head_dim as f64;
         let (mean, covariance) = self.query_statistics(view)?;
+        self.score_with(view, &mean, covariance.as_ref())
+    }
+}
+
+impl ExpectedAttention {
+    /// Mean `[batch, heads, head_dim]` and covariance `[batch, heads, head_dim, head_dim]` of the context's queries
+    /// before rotary embedding.
+    fn query_statistics(&self, view: &LayerView<'_>) -> Result<(Tensor, Option<Tensor>)> {
+        let queries = view.queries(Span::All)?.f_to_kind(Kind::Float)?;
+        let observed = queries.size()[2];
+        // While decoding, the first tokens are not among those observed.
+        let sinks = (self.n_sink as i64 - (view.context_tokens() - observed)).max(0);
+        let counted = queries.f_narrow(2, sinks, observed - sinks)?;
+        let mean = counted.f_mean_dim([2i64].as_slice(), true, Kind::Float)?;
+        let covariance = self.use_covariance.then(|| {
+            let centered = counted.f_sub(&mean)?;
+            let sums = centered.f_transpose(2, 3)?.f_matmul(&centered)?;
+            sums.f_div_scalar(counted.size()[2])
+        });
+        let covariance = covariance.transpose().during("covariance of the queries", &[&counted])?;
+        Ok((mean.f_squeeze_dim(2)?, covariance))
+    }
+
+    /// Scores by queries of that mean, `[1 or batch, heads, head_dim]`, and covariance,
+    /// `[1 or batch, heads, head_dim, head_dim]`, before rotary embedding.
+    ///
+    /// # Errors
+    /// The statistics are those of another model.
+    pub(crate) fn score_with(
+        &self,
+        view: &LayerView<'_>,
+        mean: &Tensor,
+        covariance: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let geometry = view.geometry();
+        let (kv_heads, group, channels) = (geometry.kv_heads, geometry.group(), geometry.head_dim);
+        let future = view.context_end()..view.context_end() + self.n_future_positions as i64;
+        let rotation = view.rotary().mean_rotation(future)?;
+        let rotate = |vectors: &Tensor| vectors.f_matmul(&rotation.f_transpose(0, 1)?);
 
         // In float32: the quadratic form exceeds what half precision holds.
         let keys = &view.keys().f_to_kind(Kind::Float)?;
-        let mean = mean.f_view([batch, kv_heads, group, geometry.head_dim])?;
+        let mean = rotate(mean).during("rotating the mean query", &[mean, &rotation])?;
+        let mean = mean.f_view([-1, kv_heads, group, channels])?;
         let mut logits = mean.f_matmul(&keys.f_transpose(2, 3)?).during("expected attention", &[&mean, keys])?;
-        logits = logits.f_mul_scalar(1.0 / head_dim.sqrt())?;
+        logits = logits.f_mul_scalar(1.0 / (channels as f64).sqrt())?;
         if let Some(covariance) = covariance {
             // k S k for every key and query head of its group, without repeating the keys.
-            let covariance = covariance.f_view([batch, kv_heads, group, geometry.head_dim, geometry.head_dim])?;
+            let rotated = rotate(covariance).and_then(|rotated| rotation.f_matmul(&rotated));
+            let rotated = rotated.during("rotating the covariance of the queries", &[covariance, &rotation])?;
+            let covariance = rotated.f_view([-1, kv_heads, group, channels, channels])?;
             let wide = keys.f_unsqueeze(2)?;
             let form = wide.f_matmul(&covariance).and_then(|product| product.f_mul(&wide));
             let form = form.during("expected attention's quadratic form", &[keys, &covariance])?;
             let form = form.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)?;
-            logits = logits.f_add(&form.f_mul_scalar(0.5 / head_dim)?)?;
+            logits = logits.f_add(&form.f_mul_scalar(0.5 / channels as f64)?)?;
         }
         let sinks = view.first(self.n_sink)?;
         let logits = logits.f_masked_fill(&sinks.f_unsqueeze(2)?, f64::from(f32::MIN))?;
@@ -74,30 +113,5 @@ impl Scorer for ExpectedAttention {
             scores = scores.f_add_scalar(self.epsilon)?.f_mul(&norms)?;
         }
         Ok(scores.f_masked_fill(&sinks, f64::INFINITY)?)
-    }
-}
-
-impl ExpectedAttention {
-    /// Mean `[batch, heads, head_dim]` and covariance `[batch, heads, head_dim, head_dim]` of future queries.
-    fn query_statistics(&self, view: &LayerView<'_>) -> Result<(Tensor, Option<Tensor>)> {
-        let queries = view.queries(Span::All)?.f_to_kind(Kind::Float)?;
-        let sinks = self.n_sink as i64;
-        let counted = queries.f_narrow(2, sinks, queries.size()[2] - sinks)?;
-        let mean = counted.f_mean_dim([2i64].as_slice(), true, Kind::Float)?;
-        let future = view.context_end()..view.context_end() + self.n_future_positions as i64;
-        let rotation = view.rotary().mean_rotation(future)?;
-        let rotate = |vectors: &Tensor| vectors.f_matmul(&rotation.f_transpose(0, 1)?);
-        let rotated_mean = rotate(&mean.f_squeeze_dim(2)?).during("rotating the mean query", &[&mean, &rotation])?;
-        if !self.use_covariance {
-            return Ok((rotated_mean, None));
-        }
-        let centered = counted.f_sub(&mean)?;
-        let covariance = centered
-            .f_transpose(2, 3)?
-            .f_matmul(&centered)
-            .and_then(|sums| sums.f_div_scalar(counted.size()[2]))
-            .and_then(|covariance| rotation.f_matmul(&rotate(&covariance)?))
-            .during("covariance of the queries", &[&counted, &rotation])?;
-        Ok((rotated_mean, Some(covariance)))
     }
 }

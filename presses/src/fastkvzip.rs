@@ -78,6 +78,20 @@ impl FastKvZip {
         }
     }
 
+    fn read(&self, model: &ModelFacts) -> Result<Vec<Gate>> {
+        let path = self.file(model)?;
+        let archive = torch_archive::read(&path)?;
+        let layers = archive.get("module").and_then(Stored::list).unwrap_or_default();
+        if layers.len() != model.geometry.layers {
+            let (found, due) = (layers.len(), model.geometry.layers);
+            return Err(Error::file(path, format!("holds gates of {found} layers, the model has {due}")));
+        }
+        let gate = |(layer, state): (usize, &Stored)| {
+            Gate::new(state, model).map_err(|problem| Error::file(&path, format!("layer {layer}: {problem}")))
+        };
+        layers.iter().enumerate().map(gate).collect()
+    }
+
     /// Tokens at the end that are always kept.
     fn window(&self, tokens: i64) -> i64 {
         let FastKvZipParams { window_size, window_ratio, .. } = self.params;
@@ -95,18 +109,7 @@ impl ContextPress for FastKvZip {
     }
 
     fn prepare(&self, model: &ModelFacts) -> Result<()> {
-        let path = self.file(model)?;
-        let archive = torch_archive::read(&path)?;
-        let layers = archive.get("module").and_then(Stored::list).unwrap_or_default();
-        if layers.len() != model.geometry.layers {
-            let (found, due) = (layers.len(), model.geometry.layers);
-            return Err(Error::file(path, format!("holds gates of {found} layers, the model has {due}")));
-        }
-        let gate = |(layer, state): (usize, &Stored)| {
-            Gate::new(state, model).map_err(|problem| Error::file(&path, format!("layer {layer}: {problem}")))
-        };
-        self.gates.set(layers.iter().enumerate().map(gate).collect::<Result<_>>()?);
-        Ok(())
+        self.gates.prepare(model, || self.read(model))
     }
 
     fn observe(&self, view: &LayerView<'_>) -> Result<Option<Tensor>> {

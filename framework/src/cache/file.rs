@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
 use super::dense::Dense;
@@ -36,26 +36,9 @@ impl KvCache {
             let (keys, values) = layer.appended()?;
             let prefix = layer.prefix().tensors()?.into_iter().map(|(name, tensor)| (format!("prefix.{name}"), tensor));
             let tail = [("tail.keys".to_owned(), keys), ("tail.values".to_owned(), values)];
-            for (name, tensor) in prefix.chain(tail) {
-                stored.push((
-                    format!("layers.{index}.{name}"),
-                    tensors::to_bytes(&tensor)?,
-                    tensor.size(),
-                    tensor.kind(),
-                ));
-            }
+            stored.extend(prefix.chain(tail).map(|(name, tensor)| (format!("layers.{index}.{name}"), tensor)));
         }
-        let views = stored
-            .iter()
-            .map(|(name, bytes, size, kind)| {
-                let shape = size.iter().map(|&extent| extent as usize).collect();
-                let view = TensorView::new(tensors::dtype_of(*kind)?, shape, bytes)
-                    .map_err(|e| Error::file(path, e.to_string()))?;
-                Ok((name.as_str(), view))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        safetensors::serialize_to_file(views, Some(metadata), path)
-            .map_err(|error| Error::file(path, error.to_string()))
+        tensors::save(path, &stored, Some(metadata))
     }
 
     /// Reads a cache that [`Self::save`] wrote, onto `device`.

@@ -158,6 +158,15 @@ impl LayerCache {
         Ok(state.during("merging attention states", &[query])?.output)
     }
 
+    /// Keys of one KV head where they lie, prefix and tail, each `[length, head_dim]`; key channels that were removed
+    /// are zero.
+    ///
+    /// # Errors
+    /// There is no such head.
+    pub fn keys_of(&self, head: usize) -> Result<[Tensor; 2]> {
+        Ok([self.prefix.head(head)?.0, self.tail.used()?.0.f_select(0, head as i64)?])
+    }
+
     /// Keys and values of one KV head, prefix then tail, each `[length, head_dim]`; key channels that were removed
     /// are zero.
     ///

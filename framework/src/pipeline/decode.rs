@@ -73,8 +73,8 @@ pub fn answer(
         return Err(Error::input("max_new_tokens is 0: there is nothing to generate"));
     }
     let start = |(index, Asked { context, question }): (usize, &Asked<'_>)| {
-        let hook = context.decoding.as_ref().map(|press| press.start(&context.decisions));
-        Ok(Running { index, cache: context.cache.fork()?, hook, feed: question.to_vec(), answer: Vec::new() })
+        let (cache, hook) = (context.cache.fork()?, context.start());
+        Ok(Running { index, cache, hook, feed: question.to_vec(), answer: Vec::new() })
     };
     let mut running = asked.iter().enumerate().map(start).collect::<Result<Vec<_>>>()?;
     let mut answers: Vec<(usize, Answer)> = Vec::with_capacity(asked.len());

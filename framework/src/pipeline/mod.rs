@@ -12,4 +12,4 @@ pub use cuda::{Cuda, Libtorch, NoCuda, cuda};
 pub use decode::{Answer, Asked, DecodeOptions, StopReason, answer};
 pub use device::{has_bf16, open_device};
 pub use prompt::{Prompt, PromptOptions, Question, Regime};
-pub use session::{Compressed, LayerDecision, Session};
+pub use session::{Compressed, Decoding, LayerDecision, Session};

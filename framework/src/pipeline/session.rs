@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use tch::Tensor;
+
 use crate::cache::{KvCache, LayerCache};
 use crate::error::{Error, Result};
 use crate::hooks::AttentionHook;
-use crate::press::{DecodingPress, Needs, Pipeline, Selection};
+use crate::press::{DecodingPress, Needs, Origin, Pipeline, Selection, StepHook};
 use crate::view::LayerView;
 
 /// What was kept of a layer: positions in the uncompressed context, `[kv head][kept]`.
@@ -16,8 +18,19 @@ pub struct Session {
     pipeline: Pipeline,
     layers: Vec<LayerCache>,
     decisions: Vec<LayerDecision>,
+    decoding: Option<Decoding>,
     /// Position of the next token.
     end: i64,
+}
+
+/// What goes on compressing while answers grow, and what it knows of the context.
+pub struct Decoding {
+    press: Arc<dyn DecodingPress>,
+    /// By layer, where keys stand that were moved.
+    moved: Vec<Option<LayerDecision>>,
+    /// By layer, what the press remembers.
+    observed: Vec<Option<Tensor>>,
+    seed: u64,
 }
 
 /// A compressed context, ready for questions.
@@ -27,13 +40,27 @@ pub struct Compressed {
     /// Positions kept, `[layer][kv head][kept]`.
     pub decisions: Vec<LayerDecision>,
     /// What goes on compressing while answers grow.
-    pub decoding: Option<Arc<dyn DecodingPress>>,
+    pub decoding: Option<Decoding>,
+}
+
+impl Decoding {
+    pub(super) fn new(press: Arc<dyn DecodingPress>, seed: u64) -> Self {
+        Self { press, moved: Vec::new(), observed: Vec::new(), seed }
+    }
+
+    fn observe(&mut self, view: &LayerView<'_>, selection: &Selection) -> Result<()> {
+        self.observed.push(self.press.observe(view)?);
+        self.moved.push(selection.moved_to()?);
+        self.seed = view.seed();
+        Ok(())
+    }
 }
 
 impl Session {
     /// A session that will compress with `pipeline`; the empty pipeline keeps everything.
     pub fn new(pipeline: Pipeline) -> Self {
-        Self { pipeline, layers: Vec::new(), decisions: Vec::new(), end: 0 }
+        let decoding = pipeline.decoding().map(|press| Decoding::new(press.clone(), 0));
+        Self { pipeline, layers: Vec::new(), decisions: Vec::new(), decoding, end: 0 }
     }
 
     /// Positions kept so far, `[layer][kv head][kept]`.
@@ -49,8 +76,8 @@ impl Session {
         if self.layers.len() != layers {
             return Err(Error::input(format!("the session saw {} of {layers} layers", self.layers.len())));
         }
-        let decoding = self.pipeline.decoding().cloned();
-        Ok(Compressed { cache: KvCache::from_layers(self.layers, self.end), decisions: self.decisions, decoding })
+        let cache = KvCache::from_layers(self.layers, self.end);
+        Ok(Compressed { cache, decisions: self.decisions, decoding: self.decoding })
     }
 }
 
@@ -64,6 +91,9 @@ impl AttentionHook for Session {
             return Err(Error::input(format!("a session compresses one context, not a batch of {}", view.batch())));
         }
         let selection = self.pipeline.select(view)?;
+        if let Some(decoding) = &mut self.decoding {
+            decoding.observe(view, &selection)?;
+        }
         self.decisions.push(selection.to_lists(view.geometry().kv_heads as usize, view.tokens())?);
         self.layers.append(&mut view.compress(&selection)?);
         self.end = match &selection.edits().positions {
@@ -75,6 +105,16 @@ impl AttentionHook for Session {
 }
 
 impl Compressed {
+    /// What compresses while an answer to one question grows, if anything does.
+    pub fn start(&self) -> Option<Box<dyn StepHook + Send>> {
+        let decoding = self.decoding.as_ref()?;
+        let stands = |(layer, kept): (usize, &LayerDecision)| {
+            decoding.moved.get(layer).and_then(Option::as_ref).unwrap_or(kept).clone()
+        };
+        let positions: Vec<LayerDecision> = self.decisions.iter().enumerate().map(stands).collect();
+        Some(decoding.press.start(Origin { positions: &positions, observed: &decoding.observed, seed: decoding.seed }))
+    }
+
     /// The fraction of the KV pairs of a context of `tokens` tokens that was removed, over all layers and heads.
     pub fn achieved_ratio(&self, tokens: usize) -> f64 {
         let lengths = self.cache.lengths();
@@ -89,7 +129,7 @@ impl Compressed {
     pub(super) fn from_selections(
         full: &KvCache,
         selections: &[Selection],
-        decoding: Option<Arc<dyn DecodingPress>>,
+        decoding: Option<Decoding>,
     ) -> Result<Self> {
         let (mut layers, mut decisions) = (Vec::new(), Vec::new());
         for (index, (layer, selection)) in full.layers().iter().zip(selections).enumerate() {

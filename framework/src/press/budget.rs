@@ -86,6 +86,15 @@ impl Budget {
         }
     }
 
+    /// Number of KV pairs that KV heads holding `lengths` pairs keep together where they share one budget.
+    pub fn kept_of_heads(self, lengths: &[i64]) -> i64 {
+        let total = lengths.iter().sum();
+        match self {
+            Self::Ratio(_) => self.kept(total),
+            Self::Tokens(each) => Self::Tokens(each.saturating_mul(lengths.len())).kept(total),
+        }
+    }
+
     /// [`Self::kept_together`] rounded up: of a ratio, the number *evicted* is rounded down.
     pub fn left_together(self, tokens: i64, heads: i64) -> i64 {
         match self {

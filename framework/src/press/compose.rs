@@ -44,35 +44,47 @@ pub(super) fn by_head(
     view: &LayerView<'_>,
     decide: &dyn Fn(&LayerView<'_>) -> Result<Selection>,
 ) -> Result<Selection> {
-    let kv_heads = view.geometry().kv_heads;
-    let mut heads = Vec::with_capacity(kv_heads as usize);
-    for head in 0..kv_heads {
-        let own = first.of_head(head)?;
-        let (own_view, empty) = (view.head(head)?, matches!(own.kept(), Kept::Uniform(kept) if kept.numel() == 0));
+    let views = (0..view.geometry().kv_heads).map(|head| view.head(head)).collect::<Result<Vec<_>>>()?;
+    let mut heads = Vec::with_capacity(views.len());
+    for (head, own_view) in views.iter().enumerate() {
+        let own = first.of_head(head as i64)?;
+        let empty = matches!(own.kept(), Kept::Uniform(kept) if kept.numel() == 0);
         heads.push(if empty { own } else { compose(&own, &decide(&own_view.restrict(&own)?)?)? });
     }
-    let lists = heads.iter().map(|head| Ok(head.to_lists(1, view.tokens())?.concat())).collect::<Result<Vec<_>>>()?;
-    // A head that its stage left alone has what it had.
-    let gathered = |edit: fn(&Edits) -> Option<&Tensor>, unchanged: &Tensor| -> Result<Option<Tensor>> {
-        if heads.iter().all(|head| edit(head.edits()).is_none()) {
-            return Ok(None);
-        }
-        let mut parts = Vec::with_capacity(heads.len());
-        for (head, own) in heads.iter().enumerate() {
-            let part = match edit(own.edits()) {
-                Some(part) => part.shallow_clone(),
-                None => own.kept().pick(&unchanged.f_narrow(1, head as i64, 1)?)?,
-            };
-            parts.push(part.f_flatten(0, 2)?);
-        }
-        Ok(Some(Tensor::f_cat(&parts, 0)?))
-    };
-    let edits = Edits {
-        values: gathered(|edits| edits.values.as_ref(), view.values())?,
-        channels: channels_of(&heads)?,
-        positions: gathered(|edits| edits.positions.as_ref(), &view.positions()?)?,
-    };
-    Ok(Selection::from_lists(&lists, view.device())?.with_edits(edits))
+    Selection::join(&heads, &views)
+}
+
+impl Selection {
+    /// The ragged selection that those of single KV heads, each made on a view of its own, amount to.
+    ///
+    /// # Errors
+    /// There is no head, or an edit is for entries of another number.
+    pub fn join(heads: &[Selection], views: &[LayerView<'_>]) -> Result<Selection> {
+        let Some(first) = views.first() else { return Err(Error::input("a selection of no KV head")) };
+        let own = |(head, view): (&Selection, &LayerView<'_>)| Ok(head.to_lists(1, view.tokens())?.concat());
+        let lists = heads.iter().zip(views).map(own).collect::<Result<Vec<_>>>()?;
+        // A head that its stage left alone has what it had.
+        let gathered = |edit: fn(&Edits) -> Option<&Tensor>, unchanged: fn(&LayerView<'_>) -> Result<Tensor>| {
+            if heads.iter().all(|head| edit(head.edits()).is_none()) {
+                return Ok(None);
+            }
+            let mut parts = Vec::with_capacity(heads.len());
+            for (head, view) in heads.iter().zip(views) {
+                let part = match edit(head.edits()) {
+                    Some(part) => part.shallow_clone(),
+                    None => head.kept().pick(&unchanged(view)?)?,
+                };
+                parts.push(part.f_flatten(0, 2)?);
+            }
+            Ok::<_, Error>(Some(Tensor::f_cat(&parts, 0)?))
+        };
+        let edits = Edits {
+            values: gathered(|edits| edits.values.as_ref(), |view| Ok(view.values().shallow_clone()))?,
+            channels: channels_of(heads)?,
+            positions: gathered(|edits| edits.positions.as_ref(), |view| view.positions())?,
+        };
+        Ok(Selection::from_lists(&lists, first.device())?.with_edits(edits))
+    }
 }
 
 /// Key channels of all heads; a head that holds nothing takes those of another.

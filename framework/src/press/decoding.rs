@@ -6,7 +6,7 @@ use super::{ModelFacts, Needs, Selection};
 use crate::cache::LayerCache;
 use crate::error::Result;
 use crate::model::Rotary;
-use crate::view::Geometry;
+use crate::view::{Geometry, LayerView};
 
 /// A compression method that watches the tokens after the context and evicts as the cache grows.
 pub trait DecodingPress: Send + Sync {
@@ -24,8 +24,28 @@ pub trait DecodingPress: Send + Sync {
         Ok(())
     }
 
-    /// What watches one sequence. `kept` is what the prefill left: positions `[layer][kv head][kept]`.
-    fn start(&self, kept: &[Vec<Vec<i64>>]) -> Box<dyn StepHook + Send>;
+    /// What is remembered of a layer of the prefill for [`Self::start`]: the whole context, before any press evicts.
+    /// A press that reads more than keys and values here comes with one of the prefill that declares it.
+    ///
+    /// # Errors
+    /// A tensor operation fails.
+    fn observe(&self, _view: &LayerView<'_>) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// What watches one sequence that grows from a compressed context.
+    fn start(&self, origin: Origin<'_>) -> Box<dyn StepHook + Send>;
+}
+
+/// The compressed context that a sequence grows from.
+#[derive(Clone, Copy)]
+pub struct Origin<'a> {
+    /// Positions of the keys that the prefill left, `[layer][kv head][kept]`.
+    pub positions: &'a [Vec<Vec<i64>>],
+    /// What [`DecodingPress::observe`] remembered, by layer.
+    pub observed: &'a [Option<Tensor>],
+    /// What random presses derive their seeds from.
+    pub seed: u64,
 }
 
 /// Sees the new tokens of one sequence at every layer of a forward pass.
@@ -64,13 +84,17 @@ impl StepView<'_> {
         self.queries.size()[1]
     }
 
+    /// Position of the token that comes next.
+    pub fn end(&self) -> i64 {
+        self.position + self.tokens()
+    }
+
     /// Queries after rotary embedding at their positions, float32 `[heads, n, head_dim]`.
     ///
     /// # Errors
     /// A tensor operation fails.
     pub fn rotated_queries(&self) -> Result<Tensor> {
-        let end = self.position + self.tokens();
-        let positions = Tensor::f_arange_start(self.position, end, (Kind::Int64, self.queries.device()))?;
+        let positions = Tensor::f_arange_start(self.position, self.end(), (Kind::Int64, self.queries.device()))?;
         let (cos, sin) = self.rotary.tables(&positions, Kind::Float)?;
         Rotary::rotate(&self.queries.f_to_kind(Kind::Float)?, &cos, &sin)
     }

@@ -12,11 +12,12 @@ mod needs;
 mod registry;
 mod scorer;
 mod selection;
+mod side_data;
 
 pub use budget::Budget;
 pub use chain::{ContextStage, Pipeline, Stage};
 pub use context::{Context, ContextPress, PromptParts};
-pub use decoding::{DecodingPress, StepHook, StepView};
+pub use decoding::{DecodingPress, Origin, StepHook, StepView};
 pub use describe::{Budgeting, Kind, ParamInfo, ParamType, ParamValue, Params, PressInfo, Range, Value, Wraps, dedent};
 pub use facts::ModelFacts;
 pub use method::Method;
@@ -24,6 +25,7 @@ pub use needs::{Needs, Span};
 pub use registry::{Built, Entry, Registry, missing_inner, nearest};
 pub use scorer::{Scored, Scorer};
 pub use selection::{Edits, Kept, RaggedIndices, Selection};
+pub use side_data::SideData;
 
 use crate::error::Result;
 use crate::view::LayerView;
@@ -61,4 +63,18 @@ pub trait Press: Send + Sync {
     /// # Errors
     /// The view is too short for the press, or a tensor operation fails.
     fn select(&self, view: &LayerView<'_>, budget: Budget) -> Result<Selection>;
+
+    /// Decides on a layer whose KV heads hold different numbers of entries, each head being a view of its own.
+    /// Unless a press lets heads share their budget, each is decided on by itself.
+    ///
+    /// # Errors
+    /// As [`Self::select`].
+    fn select_heads(&self, heads: &[LayerView<'_>], budget: Budget) -> Result<Selection> {
+        let each = |head: &LayerView<'_>| {
+            let selection = if head.tokens() == 0 { Selection::all() } else { self.select(head, budget)? };
+            selection.check_fit(1, 1, head.tokens())?;
+            Ok(selection)
+        };
+        Selection::join(&heads.iter().map(each).collect::<Result<Vec<_>>>()?, heads)
+    }
 }

@@ -59,6 +59,14 @@ pub struct RaggedIndices {
     pub indptr: Vec<i64>,
 }
 
+impl RaggedIndices {
+    /// The lists that `flat`, int64 `[Σ kept]`, is made of.
+    fn split(&self, flat: &Tensor) -> Result<Vec<Vec<i64>>> {
+        let flat: Vec<i64> = Vec::try_from(flat)?;
+        Ok(self.indptr.windows(2).map(|part| flat[part[0] as usize..part[1] as usize].to_vec()).collect())
+    }
+}
+
 impl Kept {
     /// The kept entries of `data`, `[batch, kv_heads, tokens, ..]`: of a uniform selection
     /// `[batch, kv_heads, kept, ..]`, of a ragged one `[Σ kept, ..]`; everything is shared, not copied.
@@ -219,11 +227,20 @@ impl Selection {
         match &self.kept {
             Kept::All => Ok(vec![(0..tokens).collect(); rows]),
             Kept::Uniform(indices) => Ok(Vec::try_from(indices.f_flatten(0, 1)?)?),
-            Kept::Ragged(ragged) => {
-                let flat: Vec<i64> = Vec::try_from(&ragged.indices)?;
-                Ok(ragged.indptr.windows(2).map(|part| flat[part[0] as usize..part[1] as usize].to_vec()).collect())
-            }
+            Kept::Ragged(ragged) => ragged.split(&ragged.indices),
         }
+    }
+
+    /// Positions that the entries kept are moved to, `[batch * kv_heads][kept]`; `None` where they stay.
+    ///
+    /// # Errors
+    /// libtorch refuses to copy the positions to the host.
+    pub fn moved_to(&self) -> Result<Option<Vec<Vec<i64>>>> {
+        let Some(positions) = &self.edits.positions else { return Ok(None) };
+        Ok(Some(match &self.kept {
+            Kept::Ragged(ragged) => ragged.split(positions)?,
+            _ => Vec::try_from(positions.f_flatten(0, 1)?)?,
+        }))
     }
 
     /// Checks that the selection fits a view of `[batch, kv_heads, tokens]` ([`Self::check_fit`]) and leaves something

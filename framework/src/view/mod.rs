@@ -114,6 +114,17 @@ impl<'a> LayerView<'a> {
         Self { positions: Some(positions), context: 0..end, ..self }
     }
 
+    /// The same view of tokens that follow `start` others.
+    pub fn starting_at(self, start: i64) -> Self {
+        let context = start..start + self.tokens();
+        Self { context, ..self }
+    }
+
+    /// The same view of the model's KV heads from `first` on.
+    pub fn of_kv_heads_from(self, first: i64) -> Self {
+        Self { first_kv_head: first, ..self }
+    }
+
     /// What random presses without a seed of their own derive one from: the run's and the layer's.
     pub fn seed(&self) -> u64 {
         derive_seed(self.seed, self.layer as u64)
@@ -237,6 +248,14 @@ impl<'a> LayerView<'a> {
     /// # Errors
     /// The data is not that of all tokens of the context.
     pub fn at_entries(&self, per_token: &Tensor) -> Result<Tensor> {
+        let known = per_token.size().get(2).copied().unwrap_or(0);
+        if known != self.context_tokens() {
+            return Err(Error::input(format!(
+                "hidden states are known of {known} of {} tokens: a press that reads those of every token cannot \
+                 decide on old tokens while decoding",
+                self.context_tokens()
+            )));
+        }
         let Some(positions) = &self.positions else { return Ok(per_token.shallow_clone()) };
         let (batch, kv_heads) = (self.batch(), self.geometry.kv_heads);
         let indices = positions.f_sub_scalar(self.context.start)?.f_expand([batch, kv_heads, self.tokens()], false)?;

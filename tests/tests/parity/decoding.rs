@@ -38,8 +38,7 @@ impl StepHook for Follower {
 /// `content` compares what the cache holds in the end.
 pub fn follow(model: &Llama, outcome: &Outcome, case: &Case, place: &str, content: &dyn Fn(&str, usize, &LayerCache)) {
     let compressed = &outcome.compressed;
-    let hook = compressed.decoding.as_ref().map(|press| press.start(&compressed.decisions));
-    let mut follower = Follower { hook, kept: compressed.decisions.clone() };
+    let mut follower = Follower { hook: compressed.start(), kept: compressed.decisions.clone() };
     let mut cache = compressed.cache.fork().unwrap();
     let feeds = std::iter::once(case.question_ids.clone()).chain(case.decode_ids.iter().map(|id| vec![*id]));
     for (index, tokens) in feeds.enumerate() {

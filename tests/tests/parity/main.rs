@@ -2,6 +2,7 @@
 
 mod answers;
 mod build;
+mod calibration;
 mod compare;
 mod decoding;
 mod half;

@@ -2,6 +2,7 @@
 
 mod attention;
 mod caches;
+mod decoding;
 mod dtypes;
 mod model_files;
 mod pipeline;
