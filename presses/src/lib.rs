@@ -6,6 +6,7 @@ mod expected_attention;
 mod fastkvzip;
 mod knorm;
 mod kvcompose;
+mod kvgrad;
 mod kvzip;
 mod kvzip_plus;
 mod prepared;
@@ -20,6 +21,7 @@ pub use expected_attention::ExpectedAttention;
 pub use fastkvzip::{FastKvZip, FastKvZipParams};
 pub use knorm::Knorm;
 pub use kvcompose::{Aggregation, KvCompose};
+pub use kvgrad::KvGrad;
 pub use kvzip::KvZip;
 pub use kvzip_plus::KvZipPlus;
 pub use random::Random;
@@ -44,6 +46,7 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
     registry.add(Entry::context(KvZip::info(), KvZip::from_params))?;
     registry.add(Entry::context(KvZipPlus::info(), KvZipPlus::from_params))?;
+    registry.add(Entry::context(KvGrad::info(), KvGrad::from_params))?;
     registry.add(Entry::context(KvCompose::info(), KvCompose::from_params))?;
     registry.add(Entry::context(FastKvZipParams::info(), FastKvZip::new))?;
     Ok(registry)
