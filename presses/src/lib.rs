@@ -12,6 +12,7 @@ mod kvzip_plus;
 mod prepared;
 mod random;
 mod replay;
+mod restorekv;
 mod sharing;
 mod snapkv;
 mod streaming_llm;
@@ -25,6 +26,7 @@ pub use kvgrad::KvGrad;
 pub use kvzip::KvZip;
 pub use kvzip_plus::KvZipPlus;
 pub use random::Random;
+pub use restorekv::{RestoreKv, RestoreKvParams};
 pub use snapkv::SnapKv;
 pub use streaming_llm::StreamingLlm;
 
@@ -49,6 +51,7 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::context(KvGrad::info(), KvGrad::from_params))?;
     registry.add(Entry::context(KvCompose::info(), KvCompose::from_params))?;
     registry.add(Entry::context(FastKvZipParams::info(), FastKvZip::new))?;
+    registry.add(Entry::context(RestoreKvParams::info(), RestoreKv::new))?;
     Ok(registry)
 }
 
