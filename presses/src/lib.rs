@@ -20,6 +20,7 @@ mod interval;
 mod keydiff;
 mod knorm;
 mod kvcompose;
+mod kvgrad;
 mod kvzap;
 mod kvzip;
 mod kvzip_plus;
@@ -35,6 +36,7 @@ mod pyramidkv;
 mod qfilter;
 mod random;
 mod replay;
+mod restorekv;
 mod running;
 mod scissorhands;
 mod sharing;
@@ -58,6 +60,7 @@ pub use h2o::H2o;
 pub use keydiff::KeyDiff;
 pub use knorm::Knorm;
 pub use kvcompose::{Aggregation, KvCompose};
+pub use kvgrad::KvGrad;
 pub use kvzap::{KvZap, KvZapParams, Surrogate};
 pub use kvzip::KvZip;
 pub use kvzip_plus::KvZipPlus;
@@ -71,6 +74,7 @@ pub use prefill_decoding::PrefillDecoding;
 pub use pyramidkv::PyramidKv;
 pub use qfilter::{QFilter, QFilterParams};
 pub use random::Random;
+pub use restorekv::{RestoreKv, RestoreKvParams};
 pub use scissorhands::Scissorhands;
 pub use snapkv::SnapKv;
 pub use streaming_llm::StreamingLlm;
@@ -112,6 +116,7 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::press_around(LuKvParams::info(), LuKv::new))?;
     registry.add(Entry::context(KvZip::info(), KvZip::from_params))?;
     registry.add(Entry::context(KvZipPlus::info(), KvZipPlus::from_params))?;
+    registry.add(Entry::context(KvGrad::info(), KvGrad::from_params))?;
     registry.add(Entry::context(KvCompose::info(), KvCompose::from_params))?;
     registry.add(Entry::context(FastKvZipParams::info(), FastKvZip::new))?;
     registry.add(Entry::decoding_around(DecodingParams::info(), Decoding::new))?;
@@ -120,6 +125,7 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::new(PrefillDecoding::info(), PrefillDecoding::build))?;
     registry.add(Entry::new(DmsParams::info(), Dms::build))?;
     registry.add(Entry::new(CamParams::info(), Cam::build))?;
+    registry.add(Entry::context(RestoreKvParams::info(), RestoreKv::new))?;
     Ok(registry)
 }
 

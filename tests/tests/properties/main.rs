@@ -2,6 +2,7 @@
 
 mod attention;
 mod caches;
+mod contexts;
 mod decoding;
 mod dtypes;
 mod model_files;
