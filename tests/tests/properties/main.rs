@@ -2,6 +2,7 @@
 
 mod attention;
 mod caches;
+mod generator;
 mod pipeline;
 mod presses;
 mod support;
