@@ -105,16 +105,15 @@ pub fn scorers(seed: u64) -> Vec<(Sample, Arc<dyn Scorer>)> {
     scorers.collect()
 }
 
-/// Two or three presses that decide layer by layer, at ratios that the seed draws, with their names.
-pub fn chain(seed: u64) -> (String, Vec<Stage>) {
+/// Two or three of `presses` at ratios that the seed draws, with their names.
+pub fn chain(presses: &[Sample], seed: u64) -> (String, Vec<Stage>) {
     let mut draw = Draw::new(seed);
-    let presses = layered(seed);
     let (mut names, mut stages) = (Vec::new(), Vec::new());
     for _ in 0..2 + draw.below(2) {
-        let (sample, press) = &presses[draw.below(presses.len())];
+        let sample = &presses[draw.below(presses.len())];
         let budget = Budget::from_ratio([0.1, 0.25, 0.4][draw.below(3)]).unwrap();
         names.push(format!("{} at {budget}", sample.name));
-        stages.push(Stage { method: Method::Layer(press.clone()), budgets: vec![budget; GEOMETRY.layers] });
+        stages.push(Stage { method: sample.method(), budgets: vec![budget; GEOMETRY.layers] });
     }
     (names.join(" > "), stages)
 }

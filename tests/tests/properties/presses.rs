@@ -152,7 +152,7 @@ proptest! {
     fn every_stage_of_a_chain_keeps_of_what_the_stages_before_left(seed in any::<u64>(), tokens in 40i64..70) {
         let rotary = rotary();
         let view = view(seed % 1000, tokens, &rotary);
-        let (name, stages) = chain(seed);
+        let (name, stages) = chain(&layered(seed).into_iter().map(|(sample, _)| sample).collect::<Vec<_>>(), seed);
         if Pipeline::new(stages.clone(), GEOMETRY.layers).is_err() {
             return Ok(());
         }
@@ -177,6 +177,26 @@ fn compressed(pipelines: &[&Pipeline], tokens: &[i64]) -> Vec<Compressed> {
     outcomes
         .map(|(outcome, pipeline)| outcome.unwrap_or_else(|error| panic!("{}: {error}", pipeline.identity())))
         .collect()
+}
+
+#[test]
+fn presses_and_chains_read_what_they_declare() {
+    // Each in a prefill of its own: what others declare would be there for it too.
+    let tokens: Vec<i64> = (0..48).collect();
+    for seed in 0..3 {
+        let every = samples(seed);
+        for sample in &every {
+            compressed(&[&alone(sample.method(), Budget::from_ratio(0.5).unwrap())], &tokens);
+        }
+        let chains = (0..30).map(|index| chain(&every, 30 * seed + index).1);
+        let pipelines: Vec<Pipeline> =
+            chains.filter_map(|stages| Pipeline::new(stages, GEOMETRY.layers).ok()).collect();
+        assert!(pipelines.len() > 5, "hardly a chain means anything");
+        for pipeline in &pipelines {
+            let left = compressed(&[pipeline], &tokens).remove(0).cache.lengths().concat();
+            assert!(left.iter().all(|length| *length <= 48), "{}", pipeline.identity());
+        }
+    }
 }
 
 #[test]
