@@ -12,9 +12,14 @@ use tch::{Kind as Dtype, Tensor};
 use crate::generator::{SHORTEST, alone, chain, layered, samples, scorers};
 use crate::support::{GEOMETRY, Layer, QUESTION, rotary, tiny, values, view};
 
+/// Half of the KV pairs.
+fn half() -> Budget {
+    Budget::from_ratio(0.5).unwrap()
+}
+
 /// Kept indices of every KV head; the selection has passed the checks of a session: in range, ascending, none twice.
-fn lists(name: &str, press: &dyn Press, view: &LayerView<'_>, ratio: f64) -> Vec<Vec<i64>> {
-    let selection = press.select(view, Budget::from_ratio(ratio).unwrap());
+fn lists(name: &str, press: &dyn Press, view: &LayerView<'_>, budget: Budget) -> Vec<Vec<i64>> {
+    let selection = press.select(view, budget);
     checked(name, view, &selection.unwrap_or_else(|error| panic!("{name}: {error}")))
 }
 
@@ -41,19 +46,34 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
-    fn selections_have_the_promised_size(seed in 0u64..1000, tokens in SHORTEST..70, ratio in 0.01f64..0.99) {
+    fn selections_have_the_promised_size(
+        seed in 0u64..1000,
+        tokens in SHORTEST..70,
+        budget in prop_oneof![
+            (0.01f64..0.99).prop_map(|ratio| Budget::from_ratio(ratio).unwrap()),
+            (1usize..80).prop_map(|tokens| Budget::from_tokens(tokens).unwrap()),
+        ],
+    ) {
         let rotary = rotary();
-        let view = view(seed, tokens, &rotary);
-        let budget = Budget::from_ratio(ratio).unwrap();
+        let layer = Layer::new(seed, 1, tokens, 1.0, Dtype::Float);
+        let views = [0, 1, 2].map(|index| layer.view_of_layer(index, &rotary));
         for (sample, press) in layered(seed).into_iter().filter(|(sample, _)| sample.given) {
             let name = &sample.name;
-            let kept = lists(name, press.as_ref(), &view, ratio);
-            let each = sample.scorer().map_or(budget.kept(tokens), |scorer| scorer.kept(&view, budget));
-            let (total, due) = (total(&kept), each * GEOMETRY.kv_heads);
-            prop_assert!((total - due).abs() <= sample.slack(tokens), "{}: {} of {}", name, total, due);
-            if !press.head_wise() {
-                prop_assert!(kept.iter().all(|head| head.len() == kept[0].len()), "{}", name);
+            let kept = views.each_ref().map(|view| lists(name, press.as_ref(), view, budget));
+            if let Some(scorer) = sample.scorer() {
+                for (view, kept) in views.iter().zip(&kept) {
+                    let due = scorer.kept(view, budget);
+                    prop_assert!(kept.iter().all(|head| head.len() as i64 == due), "{} keeps {} of {}", name, due, tokens);
+                }
+                continue;
             }
+            // Heads, and layers too, may move their budgets.
+            let each = kept.each_ref().map(|kept| total(kept));
+            let due = GEOMETRY.kv_heads * budget.kept(tokens);
+            let off = each.iter().map(|each| each - due).sum::<i64>().abs();
+            prop_assert!(off <= 3 * sample.slack(tokens), "{}: {:?}, {} are due in each layer", name, each, due);
+            let uniform = |kept: &Vec<Vec<i64>>| kept.iter().all(|head| head.len() == kept[0].len());
+            prop_assert!(press.head_wise() || kept.iter().all(uniform), "{}", name);
         }
     }
 
@@ -65,7 +85,7 @@ proptest! {
         let view = view(seed, tokens, &rotary);
         for (sample, scorer) in scorers(seed).into_iter().filter(|(_, scorer)| !scorer.scores_depend_on_budget()) {
             let press = sample.press().unwrap();
-            let kept = |ratio| lists(&sample.name, press.as_ref(), &view, ratio);
+            let kept = |ratio| lists(&sample.name, press.as_ref(), &view, Budget::from_ratio(ratio).unwrap());
             let (few, many) = (kept(low.max(high)), kept(low.min(high)));
             prop_assert!(subset(&few, &many), "{} {}: {:?} in {:?}", sample.name, scorer.identity(), few, many);
         }
@@ -86,13 +106,13 @@ proptest! {
     fn a_batch_is_its_sequences_one_by_one(seed in 0u64..1000, tokens in SHORTEST..40, ratio in 0.1f64..0.9) {
         let rotary = rotary();
         let layer = Layer::new(seed, 3, tokens, 1.0, Dtype::Float);
-        let batch = layer.view(&rotary);
+        let (batch, budget) = (layer.view(&rotary), Budget::from_ratio(ratio).unwrap());
         for (sample, press) in layered(seed) {
-            let together = lists(&sample.name, press.as_ref(), &batch, ratio);
+            let together = lists(&sample.name, press.as_ref(), &batch, budget);
             for index in 0..3 {
                 let one = layer.sequence(index);
                 let own = &together[2 * index as usize..2 * index as usize + 2];
-                let due = lists(&sample.name, press.as_ref(), &one.view(&rotary), ratio);
+                let due = lists(&sample.name, press.as_ref(), &one.view(&rotary), budget);
                 prop_assert_eq!(&due, own, "{}", sample.name);
             }
         }
@@ -111,7 +131,7 @@ proptest! {
         let view = layer.view(&rotary);
         for (sample, press) in layered(seed) {
             // Scores and new values that are not finite are refused on the way.
-            let kept = lists(&sample.name, press.as_ref(), &view, 0.5);
+            let kept = lists(&sample.name, press.as_ref(), &view, half());
             prop_assert!(total(&kept) > 0, "{} at {} in {:?}", sample.name, scale, kind);
         }
     }
@@ -119,13 +139,13 @@ proptest! {
     #[test]
     fn scores_of_half_precision_are_those_of_the_same_numbers(seed in 0u64..1000, tokens in SHORTEST..40) {
         let rotary = rotary();
-        let half = Layer::new(seed, 1, tokens, 1.0, Dtype::BFloat16);
-        let float = half.map(|part, _| part.to_kind(Dtype::Float));
-        let (half, float) = (half.view(&rotary), float.view(&rotary));
-        let budget = Budget::from_ratio(0.5).unwrap();
+        let brief = Layer::new(seed, 1, tokens, 1.0, Dtype::BFloat16);
+        let float = brief.map(|part, _| part.to_kind(Dtype::Float));
+        let (brief, float) = (brief.view(&rotary), float.view(&rotary));
+        let budget = half();
         for (sample, scorer) in scorers(seed) {
             let scores = |view: &LayerView<'_>| Vec::<f32>::try_from(view.scores(scorer.as_ref(), budget).unwrap().flatten(0, -1)).unwrap();
-            let (ours, due) = (scores(&half), scores(&float));
+            let (ours, due) = (scores(&brief), scores(&float));
             let largest = due.iter().copied().filter(|due| due.is_finite()).fold(0.0f32, |most, due| most.max(due.abs()));
             for (ours, due) in ours.into_iter().zip(due) {
                 prop_assert!(ours == due || (ours - due).abs() <= 1e-4 * largest, "{}: {} for {}", sample.name, ours, due);
@@ -139,7 +159,7 @@ proptest! {
         let [first, second, other] = [0, 0, 1].map(|run| view(seed, tokens, &rotary).with_seed(run));
         let mut drawn = 0;
         for (sample, press) in layered(seed) {
-            let decide = |view| lists(&sample.name, press.as_ref(), view, 0.5);
+            let decide = |view| lists(&sample.name, press.as_ref(), view, half());
             prop_assert_eq!(decide(&first), decide(&second), "{}", sample.name);
             let differs = decide(&first) != decide(&other);
             prop_assert!(sample.draws || !differs, "{}", sample.name);
@@ -186,7 +206,7 @@ fn presses_and_chains_read_what_they_declare() {
     for seed in 0..3 {
         let every = samples(seed);
         for sample in &every {
-            compressed(&[&alone(sample.method(), Budget::from_ratio(0.5).unwrap())], &tokens);
+            compressed(&[&alone(sample.method(), half())], &tokens);
         }
         let chains = (0..30).map(|index| chain(&every, 30 * seed + index).1);
         let pipelines: Vec<Pipeline> =
@@ -243,12 +263,12 @@ fn windows_and_sinks_survive_ties() {
         [("snapkv", 4), ("pyramidkv", 4), ("nacl", 4), ("scissorhands", 2), ("tova", 1), ("compactor", 1), ("h2o", 10)];
     let first = ["expected_attention", "streaming_llm", "cap", "cur", "lagkv", "compactor"];
     for (name, window) in last {
-        for head in lists(name, press_called(name).as_ref(), &view, 0.5) {
+        for head in lists(name, press_called(name).as_ref(), &view, half()) {
             assert!((40 - window..40).all(|index| head.contains(&index)), "{name}: the window is not in {head:?}");
         }
     }
     for name in first {
-        for head in lists(name, press_called(name).as_ref(), &view, 0.5) {
+        for head in lists(name, press_called(name).as_ref(), &view, half()) {
             assert!((0..2).all(|index| head.contains(&index)), "{name}: the sinks are not in {head:?}");
         }
     }
@@ -267,8 +287,7 @@ fn contexts_shorter_than_window_or_sinks_are_refused_with_the_numbers() {
         ("scissorhands", 2),
     ];
     for (name, reserved) in reserved {
-        let error =
-            press_called(name).select(&view(1, reserved, &rotary), Budget::from_ratio(0.5).unwrap()).unwrap_err();
+        let error = press_called(name).select(&view(1, reserved, &rotary), half()).unwrap_err();
         assert!(error.to_string().contains(&format!("the context has {reserved} tokens")), "{name}: {error}");
     }
 }
@@ -277,8 +296,7 @@ fn contexts_shorter_than_window_or_sinks_are_refused_with_the_numbers() {
 fn a_chain_that_means_nothing_is_refused() {
     let presses = layered(3);
     let head_wise = presses.iter().find(|(_, press)| press.head_wise()).unwrap();
-    let stage =
-        || Stage { method: head_wise.0.method(), budgets: vec![Budget::from_ratio(0.5).unwrap(); GEOMETRY.layers] };
+    let stage = || Stage { method: head_wise.0.method(), budgets: vec![half(); GEOMETRY.layers] };
     let refused = Pipeline::new(vec![stage(), stage()], GEOMETRY.layers).err().unwrap().to_string();
     assert!(refused.contains(&head_wise.1.identity()) && refused.contains("cannot follow it"), "{refused}");
 }
@@ -318,7 +336,7 @@ fn a_press_that_panics_or_decides_nonsense_is_an_error_of_its_own() {
     }
     let model = crate::support::tiny();
     let tokens: Vec<i64> = (0..20).collect();
-    let pipeline = |press: Arc<dyn Press>| alone(Method::Layer(press), Budget::from_ratio(0.5).unwrap());
+    let pipeline = |press: Arc<dyn Press>| alone(Method::Layer(press), half());
     let knorm = press_called("knorm");
     let cases: [(Decide, &str); 3] = [
         (|view| Selection::uniform(&view.keys().matmul(view.keys())).unwrap(), "panicked"),

@@ -74,8 +74,13 @@ impl Layer {
         self.map(|part, along| part.narrow(along, 0, 1).expand_as(part).contiguous())
     }
 
-    /// A view with everything materialised: attention by the plain softmax of the causal scores.
+    /// A view of the first layer.
     pub fn view<'a>(&self, rotary: &'a Rotary) -> LayerView<'a> {
+        self.view_of_layer(0, rotary)
+    }
+
+    /// A view with everything materialised: attention by the plain softmax of the causal scores.
+    pub fn view_of_layer<'a>(&self, index: usize, rotary: &'a Rotary) -> LayerView<'a> {
         let tokens = self.keys.size()[2];
         let positions = Tensor::arange(tokens, (Kind::Int64, Device::Cpu));
         let (cos, sin) = rotary.tables(&positions, Kind::Float).unwrap();
@@ -93,7 +98,7 @@ impl Layer {
             observed_tokens: None,
         };
         let (keys, values) = (self.keys.shallow_clone(), self.values.shallow_clone());
-        LayerView::new(0, GEOMETRY, keys, values, parts, rotary).unwrap().with_question(QUESTION)
+        LayerView::new(index, GEOMETRY, keys, values, parts, rotary).unwrap().with_question(QUESTION)
     }
 }
 
