@@ -1,6 +1,9 @@
 //! Tensors to bytes and back: the dtypes that files share with libtorch.
 
-use safetensors::Dtype;
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::{Dtype, tensor::TensorView};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
@@ -51,4 +54,19 @@ pub fn to_bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
     tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
     Ok(bytes)
+}
+
+/// Writes named tensors to a safetensors file.
+///
+/// # Errors
+/// The file cannot be written, or a tensor is of a kind that files do not hold.
+pub fn save(path: &Path, named: &[(String, Tensor)], metadata: Option<HashMap<String, String>>) -> Result<()> {
+    let bad = |error: safetensors::SafeTensorError| Error::file(path, error.to_string());
+    let bytes = named.iter().map(|(_, tensor)| to_bytes(tensor)).collect::<Result<Vec<_>>>()?;
+    let mut views = Vec::with_capacity(named.len());
+    for ((name, tensor), bytes) in named.iter().zip(&bytes) {
+        let shape = tensor.size().iter().map(|&extent| extent as usize).collect();
+        views.push((name.as_str(), TensorView::new(dtype_of(tensor.kind())?, shape, bytes).map_err(bad)?));
+    }
+    safetensors::serialize_to_file(views, metadata, path).map_err(bad)
 }

@@ -8,6 +8,7 @@ mod compactor;
 mod cur;
 mod expected_attention;
 mod h2o;
+mod headkv;
 mod keydiff;
 mod knorm;
 mod lagkv;
@@ -18,6 +19,7 @@ mod observed_attention;
 mod pyramidkv;
 mod random;
 mod scissorhands;
+mod shared;
 mod snapkv;
 mod streaming_llm;
 mod tova;
@@ -28,6 +30,7 @@ pub use compactor::Compactor;
 pub use cur::{Cur, LeverageType};
 pub use expected_attention::ExpectedAttention;
 pub use h2o::H2o;
+pub use headkv::{HeadKv, HeadKvParams};
 pub use keydiff::KeyDiff;
 pub use knorm::Knorm;
 pub use lagkv::LagKv;
@@ -71,6 +74,7 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::scorer(Scissorhands::info(), Scissorhands::from_params))?;
     registry.add(Entry::scorer(Nacl::info(), Nacl::from_params))?;
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
+    registry.add(Entry::press_around(HeadKvParams::info(), HeadKv::new))?;
     Ok(registry)
 }
 

@@ -102,6 +102,27 @@ pub fn fetch(repo: &str, options: &FetchOptions) -> Result<PathBuf> {
     folder.ok_or_else(|| hub.bad("was stored outside of any folder"))
 }
 
+/// Fetches those files of `repo` (`ORG/NAME`) whose names `wanted` accepts, and returns their folder. Where to fetch from
+/// and to comes from the environment.
+///
+/// # Errors
+/// As [`fetch`]; or the repository has no such file.
+pub fn fetch_files(repo: &str, wanted: &dyn Fn(&str) -> bool) -> Result<PathBuf> {
+    let hub = Hub::new(repo, &FetchOptions::default())?;
+    let listing = match hub.listing() {
+        Err(Refusal::Unreachable(problem)) => return hub.cached().ok_or_else(|| Error::input(problem)),
+        Err(Refusal::Other(problem)) => return Err(Error::input(problem)),
+        Ok(listing) => listing,
+    };
+    let remote = hub.api.repo(Repo::with_revision(repo.to_owned(), RepoType::Model, listing.sha.clone()));
+    let mut folder = None;
+    for file in listing.siblings.iter().filter(|file| is_plain(&file.name) && wanted(&file.name)) {
+        folder = hub.file(&remote, &listing, file)?.parent().map(Path::to_owned);
+    }
+    hub.cache_repo().create_ref(&listing.sha).map_err(Error::io(&hub.cache))?;
+    folder.ok_or_else(|| hub.bad("has none of the files that are read"))
+}
+
 /// The distinct weight files that an index names, each of them a plain name.
 fn shards(index: &Path) -> Result<Vec<String>> {
     let text = fs::read(index).map_err(Error::io(index))?;

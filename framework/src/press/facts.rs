@@ -3,7 +3,7 @@
 use crate::view::Geometry;
 
 /// Facts about the model that a press prepares itself for: side data is looked up and checked with them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelFacts {
     /// The model's name: its folder's, or its hub id.
     pub name: String,

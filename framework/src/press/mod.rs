@@ -12,6 +12,7 @@ mod needs;
 mod registry;
 mod scorer;
 mod selection;
+mod side_data;
 
 pub use budget::Budget;
 pub use chain::{ContextStage, Pipeline, Stage};
@@ -24,6 +25,7 @@ pub use needs::{Needs, Span};
 pub use registry::{Built, Entry, Registry, missing_inner, nearest};
 pub use scorer::{Scored, Scorer};
 pub use selection::{Edits, Kept, RaggedIndices, Selection};
+pub use side_data::SideData;
 
 use crate::error::Result;
 use crate::view::LayerView;

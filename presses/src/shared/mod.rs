@@ -1,0 +1,3 @@
+//! What several presses share.
+
+pub(crate) mod prepared;
