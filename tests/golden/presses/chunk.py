@@ -1,0 +1,9 @@
+"""One chunk, a full one, a rest of one token, several."""
+
+from harness import cases
+
+CASES = [
+    *cases({"press": {"name": "knorm"}, "chunk_length": 8}, lengths=(7, 8, 9, 40)),
+    *cases({"press": {"name": "keydiff"}, "chunk_length": 6}, lengths=(7, 18), once=None),
+    *cases({"press": {"name": "expected_attention", "n_sink": 2}, "chunk_length": 8}, lengths=(16, 39), once=None),
+]
