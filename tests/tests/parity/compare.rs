@@ -7,7 +7,7 @@ use tch::Tensor;
 /// Scores `[kv_heads, tokens]` agree to 1e-4 relative; where ours is infinite (always kept) the reference's is the
 /// highest that it gives in the layer.
 ///
-/// Scores of both signs are differences: near zero they are as exact as what was subtracted, 1e-6 of the largest.
+/// Scores of both signs are differences: near zero they are as exact as what was subtracted, 1e-5 of the largest.
 pub fn scores(place: &str, ours: &Tensor, due: &Tensor) {
     assert_eq!(ours.size(), due.size(), "{place}");
     let ours = Vec::<f32>::try_from(ours.flatten(0, -1)).unwrap();
@@ -16,7 +16,7 @@ pub fn scores(place: &str, ours: &Tensor, due: &Tensor) {
     let ranked: Vec<f32> = ours.iter().zip(&due).filter(|(ours, _)| ours.is_finite()).map(|(_, &due)| due).collect();
     let both_signs = ranked.iter().any(|due| *due < 0.0) && ranked.iter().any(|due| *due > 0.0);
     let rounding =
-        if both_signs { 1e-6 * ranked.iter().fold(0.0, |largest: f32, due| largest.max(due.abs())) } else { 0.0 };
+        if both_signs { 1e-5 * ranked.iter().fold(0.0, |largest: f32, due| largest.max(due.abs())) } else { 0.0 };
     for (index, (&ours, &due)) in ours.iter().zip(&due).enumerate() {
         if ours.is_infinite() {
             assert_eq!(due, highest, "{place} entry {index}");
@@ -40,4 +40,19 @@ pub fn kept(place: &str, ours: &[Vec<i64>], due: &[Vec<i64>], either: Option<&Ve
             "{place} head {head}: kept {ours:?}, due is {due:?}; wrong is {wrong:?}"
         );
     }
+}
+
+/// Keys or values `[kept, channels]` agree to 1e-4 of the largest.
+pub fn content(place: &str, ours: &Tensor, due: &Tensor) {
+    assert_eq!(ours.size(), due.size(), "{place}");
+    let (off, largest) = (f64::try_from((ours - due).abs().max()), f64::try_from(due.abs().max()));
+    let (off, largest) = (off.unwrap(), largest.unwrap());
+    assert!(off <= 1e-4 * largest.max(1e-3), "{place}: off by {off} where the largest is {largest}");
+}
+
+/// Of keys `[kept, channels]` exactly these channels are left, the others are zero.
+pub fn channels(place: &str, keys: &Tensor, due: &[i64]) {
+    let used = keys.abs().sum_dim_intlist([0i64].as_slice(), false, tch::Kind::Float);
+    let used: Vec<i64> = (0..used.size()[0]).filter(|channel| used.double_value(&[*channel]) > 0.0).collect();
+    assert_eq!(used, due, "{place}: key channels");
 }
