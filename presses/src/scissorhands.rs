@@ -50,10 +50,11 @@ impl Scorer for Scissorhands {
         for start in (end - history..end).step_by(BLOCK as usize) {
             let queries = start..(start + BLOCK).min(end);
             let at = Tensor::f_arange_start(queries.start, queries.end, (Kind::Int64, view.device()))?;
-            let seen = positions
-                .f_unsqueeze(-2)?
-                .f_le_tensor(&at.f_unsqueeze(-1)?)?
-                .f_sum_dim_intlist([-1i64].as_slice(), true, Kind::Float)?;
+            let seen = positions.f_unsqueeze(-2)?.f_le_tensor(&at.f_unsqueeze(-1)?)?.f_sum_dim_intlist(
+                [-1i64].as_slice(),
+                true,
+                Kind::Float,
+            )?;
             let even = seen.f_reciprocal()?.f_unsqueeze(2)?;
             let important = view.attention_within(queries)?.f_ge_tensor(&even)?;
             let important = important.f_sum_dim_intlist([2i64, 3].as_slice(), false, Kind::Float)?;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use pressroom::hooks::AttentionHook;
 use pressroom::model::{ChatTemplate, Llama, Message, ModelFolder, TextTokenizer};
 use pressroom::pipeline::{Asked, Compressed, DecodeOptions, Session, answer};
-use pressroom::press::{Budget, Pipeline, Stage};
+use pressroom::press::{Budget, Pipeline, Registry, Stage};
 use serde::Deserialize;
 
 use crate::build::{Table, build};
@@ -14,6 +14,9 @@ use crate::support;
 
 /// Two best logits of the reference closer than this excuse a difference.
 const TIE: f64 = 1e-4;
+
+/// The file of the answers from uncompressed caches.
+const FULL: &str = "none";
 
 fn smollm2() -> ModelFolder {
     ModelFolder::open("smollm2-135m-instruct").expect("`make setup` brings the model")
@@ -67,35 +70,68 @@ fn greedy_continuations_are_transformers() {
 }
 
 #[derive(Deserialize)]
-struct Answers {
+struct Contexts {
     max_new_tokens: usize,
-    contexts: Vec<AnswerContext>,
-    cases: Vec<AnswerCase>,
+    contexts: Vec<Context>,
 }
 
 #[derive(Deserialize)]
-struct AnswerContext {
+struct Context {
     id: String,
     context_ids: Vec<i64>,
+    questions: Vec<Question>,
 }
 
 #[derive(Deserialize)]
-struct AnswerCase {
-    id: String,
-    context: String,
-    press: String,
-    params: Table,
-    ratio: f64,
-    answers: Vec<AnswerGolden>,
-}
-
-#[derive(Deserialize)]
-struct AnswerGolden {
+struct Question {
     question_ids: Vec<i64>,
+}
+
+#[derive(Deserialize)]
+struct Answers {
+    press: String,
+    /// Parsed one by one once the press is known: a case may need what the press brings along.
+    cases: Vec<serde_json::Value>,
+}
+
+/// A case; what it states beyond these fields is not carried out yet, and is refused.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    context: String,
+    params: Table,
+    ratio: Option<f64>,
+    /// Of torch's generator before each layer's scores: a parameter of presses that draw.
+    seed: Option<u64>,
+    /// Of the context's questions, in their order.
+    answers: Vec<Answered>,
+}
+
+#[derive(Deserialize)]
+struct Answered {
     ids: Vec<i64>,
     text: String,
     gaps: Vec<f64>,
 }
+
+/// What cannot be compared end to end: kvpress fails where layers differ in length, side data are not published for
+/// the model, and some presses it has not.
+const NOT_ANSWERED: [&str; 14] = [
+    "duo_attention",
+    "expected_attention_stats",
+    "fastkvzip",
+    "h2o",
+    "headkv",
+    "kvzap",
+    "lukv",
+    "nacl",
+    "per_layer_compression",
+    "pyramidkv",
+    "qfilter",
+    "restorekv",
+    "scissorhands",
+    "simlayerkv",
+];
 
 fn compress(model: &Llama, context: &[i64], pipelines: Vec<Pipeline>) -> Vec<Compressed> {
     let mut sessions: Vec<Session> = pipelines.into_iter().map(Session::new).collect();
@@ -107,54 +143,77 @@ fn compress(model: &Llama, context: &[i64], pipelines: Vec<Pipeline>) -> Vec<Com
     sessions.into_iter().map(|session| session.finish(layers).unwrap()).collect()
 }
 
+/// The cases of the built-in presses and of the full cache, each with its press.
+fn known_cases(registry: &Registry) -> Vec<(String, Case)> {
+    let mut known = Vec::new();
+    for name in support::json_files("answers").into_iter().filter(|name| name != "contexts") {
+        let golden: Answers = support::json(&format!("answers/{name}.json"));
+        assert_eq!(golden.press, name);
+        if name == FULL || registry.find(&name).is_some() {
+            let case = |case| serde_json::from_value(case).unwrap_or_else(|error| panic!("{name}: {error}"));
+            known.extend(golden.cases.into_iter().map(|given| (name.clone(), case(given))));
+        } else {
+            println!("{name} is not built in: its {} golden answers were not compared", golden.cases.len());
+        }
+    }
+    known
+}
+
+fn pipeline(registry: &Registry, press: &str, case: &Case, layers: usize) -> Pipeline {
+    if press == FULL {
+        return Pipeline::default();
+    }
+    let budget = Budget::from_ratio(case.ratio.unwrap()).unwrap();
+    let mut params = case.params.clone();
+    params.extend(case.seed.map(|seed| ("seed".to_owned(), seed.into())));
+    let method = build(registry, press, &params).into_method();
+    Pipeline::new(vec![Stage { method, budgets: vec![budget; layers] }], layers).unwrap()
+}
+
 #[test]
 fn answers_from_compressed_caches_are_kvpresss() {
     let _alone = support::alone();
     let folder = smollm2();
     let (model, tokenizer) = (support::load(&folder), TextTokenizer::read(folder.path()).unwrap());
-    let golden: Answers = support::json("answers.json");
     let registry = pressroom_presses::registry().unwrap();
-    let layers = model.geometry().layers;
-    let options = DecodeOptions {
-        max_new_tokens: golden.max_new_tokens,
-        eos_token_ids: folder.generation().unwrap().eos_token_ids,
-    };
-    assert!(golden.cases.len() >= 20);
-    let mut seen: BTreeMap<(String, String), usize> = BTreeMap::new();
+    let golden: Contexts = support::json("answers/contexts.json");
+    let known = known_cases(&registry);
+    let eos_token_ids = folder.generation().unwrap().eos_token_ids;
+    let options = DecodeOptions { max_new_tokens: golden.max_new_tokens, eos_token_ids };
+    let mut prompts: BTreeMap<&str, usize> = registry.names().map(|name| (name, 0)).collect();
     for context in &golden.contexts {
-        let cases: Vec<&AnswerCase> = golden.cases.iter().filter(|case| case.context == context.id).collect();
-        let pipeline = |case: &AnswerCase| {
-            if case.press == "none" {
-                return Pipeline::default();
+        let cases: Vec<&(String, Case)> = known.iter().filter(|(_, case)| case.context == context.id).collect();
+        let pipelines = cases.iter().map(|(press, case)| pipeline(&registry, press, case, model.geometry().layers));
+        // One prefill and one batch of questions for all cases of the context, as in a run.
+        let contexts = compress(&model, &context.context_ids, pipelines.collect());
+        let asked: Vec<_> = cases
+            .iter()
+            .zip(&contexts)
+            .flat_map(|((press, case), compressed)| {
+                let asked = case.answers.iter().zip(&context.questions);
+                asked.map(move |(due, question)| {
+                    (press, due, Asked { context: compressed, question: &question.question_ids })
+                })
+            })
+            .collect();
+        let questions: Vec<_> = asked.iter().map(|(_, _, question)| *question).collect();
+        let answers = answer(&model, &questions, &options, &mut |_, _| {}).unwrap();
+        for ((press, due, _), ours) in asked.iter().zip(&answers) {
+            let place = format!("{press} on {}", context.id);
+            // The reference does not look for the end in the first token it generates.
+            if due.ids.first().is_some_and(|first| options.eos_token_ids.contains(first)) {
+                assert_eq!(ours.token_ids, due.ids[..1], "{place}");
+            } else {
+                assert_same(&place, &ours.token_ids, &due.ids, &due.gaps);
+                assert_eq!(tokenizer.decode(&due.ids).unwrap(), due.text, "{place}");
             }
-            let method = build(&registry, &case.press, &case.params).into_method();
-            Pipeline::new(
-                vec![Stage { method, budgets: vec![Budget::from_ratio(case.ratio).unwrap(); layers] }],
-                layers,
-            )
-            .unwrap()
-        };
-        // One prefill for all cases of the context, as in a run.
-        let contexts = compress(&model, &context.context_ids, cases.iter().map(|case| pipeline(case)).collect());
-        for (case, context) in cases.iter().zip(&contexts) {
-            for golden in &case.answers {
-                let asked = Asked { context, question: &golden.question_ids };
-                let ours = answer(&model, &[asked], &options, &mut |_, _| {}).unwrap().remove(0);
-                // The reference does not look for the end in the first token it generates.
-                if golden.ids.first().is_some_and(|first| options.eos_token_ids.contains(first)) {
-                    assert_eq!(ours.token_ids, golden.ids[..1], "{}", case.id);
-                } else {
-                    assert_same(&case.id, &ours.token_ids, &golden.ids, &golden.gaps);
-                    assert_eq!(tokenizer.decode(&golden.ids).unwrap(), golden.text, "{}", case.id);
-                }
-                *seen.entry((case.press.clone(), case.ratio.to_string())).or_default() += 1;
+            if let Some(prompts) = prompts.get_mut(press.as_str()) {
+                *prompts += 1;
             }
         }
     }
-    for press in registry.names() {
-        for ratio in ["0.25", "0.5", "0.75"] {
-            assert!(seen.contains_key(&(press.into(), ratio.into())), "no golden answer for {press} at {ratio}");
-        }
+    for (press, prompts) in prompts {
+        assert!(prompts >= 10 || NOT_ANSWERED.contains(&press), "{prompts} golden answers for {press}, 10 are due");
     }
 }
 
