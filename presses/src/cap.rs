@@ -22,7 +22,8 @@ pressroom::press! {
     /// being the anchor; infinite for the first `n_sink` tokens
     ///
     /// # Paper
-    /// "CAPKV", 2026, <https://arxiv.org/abs/2604.25975>
+    /// Yang et al., "Rethinking KV Cache Eviction via a Unified Information-Theoretic Objective", 2026,
+    /// <https://arxiv.org/abs/2604.25975>
     "cap" Scorer Cap {
         /// How sharply the match of key and anchor weighs.
         tau: f64 = 5.0, Range::closed(0.0, 1e6);

@@ -82,7 +82,7 @@ impl Cur {
             Some(projection) => data.f_matmul(projection)?,
             None => data,
         };
-        let energy = data.f_square()?.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)?;
+        let energy = data.f_linalg_norm(2.0, [-1i64].as_slice(), false, Kind::Float)?.f_square()?;
         if !self.use_local_approximation {
             return Ok(energy);
         }

@@ -16,6 +16,7 @@ mod expected_attention;
 mod expected_attention_stats;
 mod fastkvzip;
 mod h2o;
+mod headkv;
 mod interval;
 mod keydiff;
 mod knorm;
@@ -57,6 +58,7 @@ pub use expected_attention::ExpectedAttention;
 pub use expected_attention_stats::{ExpectedAttentionStats, ExpectedAttentionStatsParams};
 pub use fastkvzip::{FastKvZip, FastKvZipParams};
 pub use h2o::H2o;
+pub use headkv::{HeadKv, HeadKvParams};
 pub use keydiff::KeyDiff;
 pub use knorm::Knorm;
 pub use kvcompose::{Aggregation, KvCompose};
@@ -126,6 +128,7 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::new(DmsParams::info(), Dms::build))?;
     registry.add(Entry::new(CamParams::info(), Cam::build))?;
     registry.add(Entry::context(RestoreKvParams::info(), RestoreKv::new))?;
+    registry.add(Entry::press_around(HeadKvParams::info(), HeadKv::new))?;
     Ok(registry)
 }
 

@@ -55,8 +55,9 @@ impl Scorer for Scissorhands {
                 true,
                 Kind::Float,
             )?;
-            let shares = view.attention_within(queries)?.f_mul(&seen.f_unsqueeze(2)?)?;
-            let important = shares.f_ge(1.0)?.f_sum_dim_intlist([2i64, 3].as_slice(), false, Kind::Float)?;
+            let even = seen.f_reciprocal()?.f_unsqueeze(2)?;
+            let important = view.attention_within(queries)?.f_ge_tensor(&even)?;
+            let important = important.f_sum_dim_intlist([2i64, 3].as_slice(), false, Kind::Float)?;
             counts = counts.f_add(&important)?;
         }
         let scores = counts.f_div_scalar(view.geometry().group())?;

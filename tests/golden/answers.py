@@ -47,7 +47,8 @@ PRESSES = [
     ("adakv", {"press": EXPECTED, "alpha_safeguard": 0.2}, 0.5, {}),
     ("tova", {}, 0.5, {}),
     ("observed_attention", {}, 0.5, {"alone": True, "attention": "eager"}),
-    ("lagkv", {"n_sink": 4, "lag_size": 64}, 0.5, {}),
+    # by rank within partitions, equal ranks of all partitions tie at the cut
+    ("lagkv", {"n_sink": 4, "lag_size": 64, "cross_scoring": True}, 0.5, {}),
     ("keydiff", {}, 0.5, {}),
     ("non_causal_attention", {"chunk_size": 256}, 0.5, {}),
     ("leverage_score", {"sketch_dimension": 48}, 0.5, {"seed": 5}),
