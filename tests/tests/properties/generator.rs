@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pressroom::press::{
-    Budget, Budgeting, Built, Entry, Method, ModelFacts, Params, Pipeline, Press, Registry, Scorer, Stage, Value,
+    Budget, Budgeting, Built, Entry, Kind, Method, ModelFacts, Params, Pipeline, Press, Registry, Scorer, Stage, Value,
 };
 use pressroom::random::derive_seed;
 
@@ -129,7 +129,12 @@ fn sample(registry: &Registry, entry: &Entry, draw: &mut Draw) -> Sample {
         .wraps
         .iter()
         .map(|wraps| {
-            let fitting = |other: &&Entry| other.info().wraps.is_empty() && wraps.accepts_kind(other.info().kind);
+            // Presses of the decoding phase wrap others themselves; everything else is wrapped plain.
+            let plain = |other: &&Entry| match wraps.kind {
+                Kind::Decoding => other.info().wraps.iter().all(|inner| inner.kind != Kind::Decoding),
+                _ => other.info().wraps.is_empty(),
+            };
+            let fitting = |other: &&Entry| plain(other) && wraps.accepts_kind(other.info().kind);
             let candidates: Vec<&Entry> = registry.entries().filter(fitting).collect();
             sample(registry, candidates[draw.below(candidates.len())], draw)
         })
