@@ -127,7 +127,8 @@ fn appending_does_not_copy_what_is_there() {
 
 #[test]
 fn an_empty_cache_takes_tokens() {
-    let mut cache = KvCache::empty(GEOMETRY, Kind::Float, Device::Cpu).unwrap();
+    let geometry = pressroom::view::Geometry { layers: 1, ..GEOMETRY };
+    let mut cache = KvCache::empty(geometry, Kind::Float, Device::Cpu).unwrap();
     assert_eq!(cache.bytes(), 0);
     let new = values(2, &[2, 3, 8]);
     cache.layer_mut(0).unwrap().append(&new, &new).unwrap();
