@@ -105,4 +105,11 @@ mod tests {
         let scores = Tensor::from_slice(&[0.5f32, 0.1, 0.9, 0.1]).view([1, 4]);
         assert_eq!(Vec::<f32>::try_from(ranks(&scores).unwrap().view(-1)).unwrap(), [2.0, 1.0, 3.0, 0.0]);
     }
+
+    #[test]
+    fn channels_without_a_range_say_nothing() {
+        let spread = lag_relative_spread(&Tensor::ones([1, 1, 3, 4, 8], (Kind::Float, tch::Device::Cpu))).unwrap();
+        assert_eq!(spread.size(), [1, 1, 2, 4]);
+        assert_eq!(f64::try_from((spread - 0.25).abs().max()).unwrap(), 0.0);
+    }
 }

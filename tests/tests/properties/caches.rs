@@ -163,7 +163,8 @@ fn a_rollback_that_one_layer_refuses_changes_none() {
 
 #[test]
 fn an_empty_cache_takes_tokens() {
-    let mut cache = KvCache::empty(GEOMETRY, Kind::Float, Device::Cpu).unwrap();
+    let geometry = pressroom::view::Geometry { layers: 1, ..GEOMETRY };
+    let mut cache = KvCache::empty(geometry, Kind::Float, Device::Cpu).unwrap();
     assert_eq!(cache.bytes(), 0);
     let new = values(2, &[2, 3, 8]);
     cache.layer_mut(0).unwrap().append(&new, &new).unwrap();

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use pressroom::press::{
-    Budget, Budgeting, Built, Entry, Kind, Method, ModelFacts, Params, Pipeline, Press, Registry, Scorer, Stage, Value,
+    Budget, Budgeting, Built, Entry, Kind, Method, ModelFacts, ParamType, Params, Pipeline, Press, Registry, Scorer,
+    Stage, Value,
 };
 use pressroom::random::derive_seed;
 
@@ -145,6 +146,19 @@ fn sample(registry: &Registry, entry: &Entry, draw: &mut Draw) -> Sample {
         .filter(|(name, _)| takes(name))
         .map(|(name, small)| ((*name).to_owned(), Value::Integer(*small)))
         .collect();
+    for param in &info.params {
+        let value = match param.kind {
+            ParamType::Flag => Value::Flag(draw.below(2) == 1),
+            ParamType::Text if !param.choices.is_empty() => {
+                Value::Text(param.choices[draw.below(param.choices.len())].clone())
+            }
+            _ => continue,
+        };
+        params.insert(param.name.clone(), value);
+    }
+    if takes("threshold") {
+        params.insert("threshold".into(), Value::Number(-2.0));
+    }
     if takes("side_data") {
         let folder = golden("presses").join(&info.name).join("gqa");
         params.insert("side_data".into(), Value::Text(folder.to_str().unwrap().to_owned()));
