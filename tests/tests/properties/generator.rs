@@ -124,7 +124,19 @@ pub fn alone(method: Method, budget: Budget) -> Pipeline {
     Pipeline::new(vec![Stage { method, budgets: vec![budget; GEOMETRY.layers] }], GEOMETRY.layers).unwrap()
 }
 
+/// A sample of a press. What it wraps is drawn again where the press refuses it by name.
 fn sample(registry: &Registry, entry: &Entry, draw: &mut Draw) -> Sample {
+    for _ in 0..20 {
+        match attempt(registry, entry, draw) {
+            Ok(sample) => return sample,
+            Err(error) if entry.info().wraps.is_empty() => panic!("{}: {error}", entry.info().name),
+            Err(_) => {}
+        }
+    }
+    panic!("{} wraps nothing of what was drawn", entry.info().name)
+}
+
+fn attempt(registry: &Registry, entry: &Entry, draw: &mut Draw) -> pressroom::Result<Sample> {
     let info = entry.info();
     let inner: Vec<Sample> = info
         .wraps
@@ -164,16 +176,16 @@ fn sample(registry: &Registry, entry: &Entry, draw: &mut Draw) -> Sample {
         params.insert("side_data".into(), Value::Text(folder.to_str().unwrap().to_owned()));
     }
     let parts = inner.iter().map(|inner| inner.built.clone()).collect();
-    let built = entry.build(&params, parts).unwrap_or_else(|error| panic!("{}: {error}", info.name));
+    let built = entry.build(&params, parts)?;
     let facts = ModelFacts { name: "tiny".into(), geometry: GEOMETRY, hidden_size: HIDDEN };
     built.clone().into_method().prepare(&facts).unwrap_or_else(|error| panic!("{}: {error}", info.name));
     let names: Vec<&str> = inner.iter().map(|inner| inner.name.as_str()).collect();
     let name = if names.is_empty() { info.name.clone() } else { format!("{}({})", info.name, names.join(", ")) };
-    Sample {
+    Ok(Sample {
         name,
         built,
         given: info.budgeting == Budgeting::Given,
         draws: takes("seed") || inner.iter().any(|inner| inner.draws),
         chunk: takes("chunk_length").then_some(8),
-    }
+    })
 }

@@ -67,6 +67,10 @@ proptest! {
                 }
                 continue;
             }
+            // What a ratio leaves is what its measured curve says.
+            if name.starts_with("lukv(") {
+                continue;
+            }
             // Heads, and layers too, may move their budgets.
             let each = kept.each_ref().map(|kept| total(kept));
             let due = GEOMETRY.kv_heads * budget.kept(tokens);
