@@ -1,7 +1,16 @@
 //! Pressroom's kernels: one operation, one folder.
 //!
-//! Each folder holds the operation's plain reference (torch operations) and, where they exist, faster
-//! implementations that are tested against it. Callers see the operation, not the implementation.
-#![forbid(unsafe_code)]
+//! Each folder holds the operation's plain reference (torch operations) and faster implementations that are tested
+//! against it. Callers see the operation, not the implementation: device, dtype and the processor choose
+//! ([`dispatch`]), and `PRESSROOM_KERNELS=reference` forces the reference.
 
 pub mod attention;
+pub mod dispatch;
+mod element;
+pub mod gate;
+pub mod linear;
+pub mod norm;
+pub mod rotary;
+mod rows;
+mod simd;
+mod threads;

@@ -9,6 +9,7 @@ use super::{Layout, file};
 use crate::error::{During, Error, Result};
 use crate::press::{Kept, RaggedIndices, Selection};
 use crate::view::Geometry;
+use pressroom_kernels::attention::{Sequence, attend_parts};
 
 /// The cache of one layer of one sequence.
 #[derive(Debug)]
@@ -92,8 +93,20 @@ impl LayerCache {
     /// # Errors
     /// The query does not fit the cache.
     pub fn attend(&self, query: &Tensor, scale: f64) -> Result<Tensor> {
-        let state = self.prefix.attend(query, scale)?.merge(&self.tail.attend(query, scale)?);
-        Ok(state.during("merging attention states", &[query])?.output)
+        let (heads, queries, head_dim) = query.size3()?;
+        let kv_heads = self.tail.used()?.0.size3()?.0;
+        attend_parts(&query.f_transpose(0, 1)?, &[self.sequence(query, scale)?], kv_heads, scale)
+            .and_then(|out| out.f_view([queries, heads, head_dim])?.f_transpose(0, 1)?.f_to_kind(Kind::Float))
+            .during("attention over a cache", &[query])
+    }
+
+    /// What the last appended tokens see, for attention of a whole batch at once. `query` is theirs,
+    /// `[heads, n, head_dim]`.
+    ///
+    /// # Errors
+    /// The query does not fit the cache.
+    pub fn sequence(&self, query: &Tensor, scale: f64) -> Result<Sequence<'_>> {
+        Ok(Sequence { queries: query.size3()?.1, parts: vec![self.prefix.part(query, scale)?, self.tail.part()?] })
     }
 
     /// The cache that a selection over all its entries (prefix, then tail) leaves; the result has an empty tail.

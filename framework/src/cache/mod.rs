@@ -17,7 +17,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::view::Geometry;
-use pressroom_kernels::attention::AttentionState;
+use pressroom_kernels::attention::Part;
 
 /// How the KV pairs of a prefix are stored. One sequence, one layer.
 pub trait Layout: std::fmt::Debug + Send {
@@ -27,11 +27,12 @@ pub trait Layout: std::fmt::Debug + Send {
     /// KV pairs held by each KV head.
     fn lengths(&self) -> Vec<i64>;
 
-    /// Attention of `query`, `[heads, queries, head_dim]`, over all KV pairs; every pair is visible.
+    /// The KV pairs as a part of what new tokens see; every pair is visible. A layout of plain rows gives them as
+    /// they are; another gives the attention of `query`, `[heads, queries, head_dim]`, over its own storage.
     ///
     /// # Errors
     /// The query does not fit the layout.
-    fn attend(&self, query: &Tensor, scale: f64) -> Result<AttentionState>;
+    fn part(&self, query: &Tensor, scale: f64) -> Result<Part<'_>>;
 
     /// Another handle on the same storage.
     fn share(&self) -> Box<dyn Layout>;

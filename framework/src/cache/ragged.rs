@@ -3,8 +3,8 @@
 use tch::Tensor;
 
 use super::{Layout, tensor_bytes};
-use crate::error::{During, Error, Result};
-use pressroom_kernels::attention::{self, AttentionState};
+use crate::error::{Error, Result};
+use pressroom_kernels::attention::{Extent, Mask, Part};
 
 /// Keys and values, each `[Σ lengths, head_dim]`, head after head; head `h` owns rows `indptr[h]..indptr[h + 1]`.
 #[derive(Debug)]
@@ -43,9 +43,9 @@ impl Layout for Ragged {
         self.indptr.windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
 
-    fn attend(&self, query: &Tensor, scale: f64) -> Result<AttentionState> {
-        attention::attend_ragged(query, &self.keys, &self.values, &self.indptr, scale)
-            .during("attention over a ragged cache", &[query, &self.keys])
+    fn part(&self, _: &Tensor, _: f64) -> Result<Part<'_>> {
+        let extent = Extent::Ragged(&self.indptr);
+        Ok(Part::Rows { keys: &self.keys, values: &self.values, extent, mask: Mask::None })
     }
 
     fn share(&self) -> Box<dyn Layout> {

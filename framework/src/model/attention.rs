@@ -2,11 +2,11 @@
 
 use tch::{Kind, Tensor};
 
-use super::rope::Rotary;
 use super::weights::Weights;
 use crate::error::{During, Result};
 use crate::view::Geometry;
 use pressroom_kernels::attention::default_scale;
+use pressroom_kernels::{linear, rotary};
 
 /// A linear map with an optional bias.
 #[derive(Debug)]
@@ -32,7 +32,17 @@ impl Linear {
     }
 
     pub(super) fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        input.f_linear(&self.weight, self.bias.as_ref()).during("a linear layer", &[input, &self.weight])
+        self.run(input, None)
+    }
+
+    /// The map of `input`, added to `residual`.
+    pub(super) fn added_to(&self, residual: &Tensor, input: &Tensor) -> Result<Tensor> {
+        self.run(input, Some(residual))
+    }
+
+    fn run(&self, input: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        linear::linear(input, &self.weight, self.bias.as_ref(), residual, input.kind())
+            .during("a linear layer", &[input, &self.weight])
     }
 }
 
@@ -70,9 +80,9 @@ impl Attention {
         Ok(Projected { queries: next()?, keys: next()?, values: next()? })
     }
 
-    /// Projects attention outputs, `[tokens, heads * head_dim]`, back to the residual stream.
-    pub(super) fn finish(&self, attended: &Tensor) -> Result<Tensor> {
-        self.output.forward(attended)
+    /// Projects attention outputs, `[tokens, heads * head_dim]`, back to the residual `stream`.
+    pub(super) fn finish(&self, stream: &Tensor, attended: &Tensor) -> Result<Tensor> {
+        self.output.added_to(stream, attended)
     }
 }
 
@@ -112,5 +122,7 @@ pub(super) fn attention_weights(queries: &Tensor, keys: &Tensor, count: i64) -> 
 
 /// Rotates `data`, `[tokens, heads, head_dim]`, with tables `[tokens, head_dim]`.
 pub(super) fn rotate_tokens(data: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Result<Tensor> {
-    Rotary::rotate(data, &cos.f_unsqueeze(1)?, &sin.f_unsqueeze(1)?)
+    let output = Tensor::f_empty(data.size(), (data.kind(), data.device()))?;
+    rotary::rotate_into(data, cos, sin, &output).during("rotary embedding", &[data, cos])?;
+    Ok(output)
 }

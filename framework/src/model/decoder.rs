@@ -13,7 +13,8 @@ use crate::error::{During, Error, Result};
 use crate::hooks::{self, AttentionHook};
 use crate::press::{Needs, Span};
 use crate::view::{Geometry, LayerView, Materialised, union_of};
-use pressroom_kernels::attention::default_scale;
+use pressroom_kernels::attention::{attend_parts, default_scale};
+use pressroom_kernels::{gate, linear, norm};
 
 /// Tokens per slice of the token-wise parts of a prefill: bounds the width of the MLP's activations.
 const SLICE: i64 = 2048;
@@ -224,22 +225,20 @@ impl Llama {
         for (index, layer) in self.layers.iter().enumerate() {
             let Projected { queries, keys, values } =
                 layer.attention.project(&self.rms_norm(&stream, &layer.input_norm)?)?;
-            let queries = rotate_tokens(&queries, &tables)?.f_transpose(0, 1)?;
-            let keys = rotate_tokens(&keys, &tables)?.f_transpose(0, 1)?;
-            let values = values.f_transpose(0, 1)?;
-            let mut attended = Vec::with_capacity(batch.len());
+            let queries = rotate_tokens(&queries, &tables)?;
+            let keys = rotate_tokens(&keys, &tables)?;
+            let mut sequences = Vec::with_capacity(batch.len());
             let mut start = 0;
             for step in batch.iter_mut() {
                 let length = step.tokens.len() as i64;
-                let own = |data: &Tensor| data.f_narrow(1, start, length);
+                let own = |data: &Tensor| data.f_narrow(0, start, length)?.f_transpose(0, 1);
                 let cache = step.cache.layer_mut(index)?;
                 cache.append(&own(&keys)?, &own(&values)?)?;
-                attended.push(cache.attend(&own(&queries)?, scale)?);
+                sequences.push(cache.sequence(&own(&queries)?, scale)?);
                 start += length;
             }
-            let attended = Tensor::f_cat(&attended, 1)?.f_to_kind(self.kind)?;
-            let attended =
-                attended.f_transpose(0, 1)?.f_reshape([start, self.geometry.heads * self.geometry.head_dim])?;
+            let attended = attend_parts(&queries, &sequences, self.geometry.kv_heads, scale)
+                .during("attention over caches", &[&queries])?;
             stream = self.finish_layer(layer, &stream, &attended)?;
         }
         for step in batch {
@@ -254,9 +253,8 @@ impl Llama {
     /// The shapes do not fit.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
-        let logits =
-            hidden.f_linear::<&Tensor>(&self.output, None).during("the output layer", &[hidden, &self.output])?;
-        Ok(logits.f_to_kind(Kind::Float)?)
+        linear::linear(hidden, &self.output, None, None, Kind::Float)
+            .during("the output layer", &[hidden, &self.output])
     }
 
     /// Rotary tables of all new tokens of a batch, one sequence after another. Each sequence's are its own:
@@ -295,19 +293,16 @@ impl Llama {
         for start in (0..tokens).step_by(SLICE as usize) {
             let length = SLICE.min(tokens - start);
             let own = |data: &Tensor| data.f_narrow(0, start, length);
-            let residual = own(stream)?.f_add(&layer.attention.finish(&own(attended)?)?)?;
+            let residual = layer.attention.finish(&own(stream)?, &own(attended)?)?;
             let gate_up = layer.gate_up.forward(&self.rms_norm(&residual, &layer.output_norm)?)?;
-            let width = self.config.intermediate_size;
-            let gated = gate_up.f_narrow(1, 0, width)?.f_silu()?.f_mul(&gate_up.f_narrow(1, width, width)?)?;
-            slices.push(residual.f_add(&layer.down.forward(&gated)?)?);
+            let gated = gate::silu_mul(&gate_up).during("the gate of the MLP", &[&gate_up])?;
+            slices.push(layer.down.added_to(&residual, &gated)?);
         }
         Ok(Tensor::f_cat(&slices, 0)?)
     }
 
     fn rms_norm(&self, input: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        input
-            .f_rms_norm([self.config.hidden_size], Some(weight), self.config.rms_norm_eps)
-            .during("RMSNorm", &[input, weight])
+        norm::rms_norm(input, weight, self.config.rms_norm_eps).during("RMSNorm", &[input, weight])
     }
 }
 

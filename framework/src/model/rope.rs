@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::{LlamaConfig, RopeScaling};
 use crate::error::{During, Result};
+use pressroom_kernels::rotary;
 
 /// Frequencies of a model's rotary embedding.
 ///
@@ -87,11 +88,7 @@ impl Rotary {
     /// # Errors
     /// The shapes do not fit.
     pub fn rotate(data: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-        let rotated = data
-            .f_mul(cos)
-            .and_then(|direct| direct.f_add(&rotate_half(data)?.f_mul(sin)?))
-            .during("rotary embedding", &[data, cos])?;
-        Ok(rotated)
+        rotary::reference(data, cos, sin).during("rotary embedding", &[data, cos])
     }
 
     fn frequencies_for(&self, positions: &Tensor) -> Result<Tensor> {
@@ -107,12 +104,6 @@ impl Rotary {
         let base = dynamic.base * stretch.powf(dim / (dim - 2.0));
         inverse_frequencies(base, dynamic.head_dim, self.inv_freq.device())
     }
-}
-
-/// `(-second half, first half)` of the last dimension.
-fn rotate_half(data: &Tensor) -> Result<Tensor, tch::TchError> {
-    let halves = data.f_chunk(2, -1)?;
-    Tensor::f_cat(&[halves[1].f_neg()?, halves[0].shallow_clone()], -1)
 }
 
 /// `base^(-2i / dim)`, float32 `[dim / 2]`.
