@@ -16,8 +16,16 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
     /// Factors that one [`Self::dot`] takes.
     fn dot_step<I: Isa>() -> usize;
 
+    /// Factors that make up a float32's width: the terms of a sum that [`Self::outer`] adds up in one lane.
+    fn depth<I: Isa>() -> usize {
+        size_of::<f32>() / size_of::<Self::Factor<I>>()
+    }
+
     fn from_f32(value: f32) -> Self;
     fn to_f32(self) -> f32;
+
+    /// The element as a factor; nothing is lost.
+    fn factor<I: Isa>(self) -> Self::Factor<I>;
 
     /// `I::LANES` elements as float32.
     ///
@@ -36,6 +44,12 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
     /// # Safety
     /// As [`Self::load`], for both pointers.
     unsafe fn dot<I: Isa>(sum: I::V, factors: *const Self::Factor<I>, from: *const Self) -> I::V;
+
+    /// Adds to each lane the products of one [`Self::depth`] of factors, the same for all lanes, with the lane's own.
+    ///
+    /// # Safety
+    /// As [`Self::load`]: `shared` covers a depth of factors, `lanes` one for each lane.
+    unsafe fn outer<I: Isa>(sum: I::V, shared: *const Self::Factor<I>, lanes: *const Self::Factor<I>) -> I::V;
 }
 
 impl Element for f32 {
@@ -51,6 +65,11 @@ impl Element for f32 {
     }
 
     fn to_f32(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn factor<I: Isa>(self) -> f32 {
         self
     }
 
@@ -71,6 +90,12 @@ impl Element for f32 {
         // SAFETY: passed on to the caller.
         unsafe { I::fma(I::load(factors), I::load(from), sum) }
     }
+
+    #[inline(always)]
+    unsafe fn outer<I: Isa>(sum: I::V, shared: *const f32, lanes: *const f32) -> I::V {
+        // SAFETY: passed on to the caller.
+        unsafe { I::fma(I::splat(*shared), I::load(lanes), sum) }
+    }
 }
 
 impl Element for f16 {
@@ -90,6 +115,11 @@ impl Element for f16 {
     }
 
     #[inline(always)]
+    fn factor<I: Isa>(self) -> f32 {
+        self.to_f32()
+    }
+
+    #[inline(always)]
     unsafe fn load<I: Isa>(from: *const Self) -> I::V {
         // SAFETY: passed on to the caller.
         unsafe { I::load_f16(from) }
@@ -105,6 +135,12 @@ impl Element for f16 {
     unsafe fn dot<I: Isa>(sum: I::V, factors: *const f32, from: *const Self) -> I::V {
         // SAFETY: passed on to the caller.
         unsafe { I::fma(I::load(factors), I::load_f16(from), sum) }
+    }
+
+    #[inline(always)]
+    unsafe fn outer<I: Isa>(sum: I::V, shared: *const f32, lanes: *const f32) -> I::V {
+        // SAFETY: passed on to the caller.
+        unsafe { I::fma(I::splat(*shared), I::load(lanes), sum) }
     }
 }
 
@@ -125,6 +161,11 @@ impl Element for bf16 {
     }
 
     #[inline(always)]
+    fn factor<I: Isa>(self) -> I::Bf16Factor {
+        I::bf16_factor(self)
+    }
+
+    #[inline(always)]
     unsafe fn load<I: Isa>(from: *const Self) -> I::V {
         // SAFETY: passed on to the caller.
         unsafe { I::load_bf16(from) }
@@ -140,5 +181,11 @@ impl Element for bf16 {
     unsafe fn dot<I: Isa>(sum: I::V, factors: *const I::Bf16Factor, from: *const Self) -> I::V {
         // SAFETY: passed on to the caller.
         unsafe { I::dot_bf16(sum, factors, from) }
+    }
+
+    #[inline(always)]
+    unsafe fn outer<I: Isa>(sum: I::V, shared: *const I::Bf16Factor, lanes: *const I::Bf16Factor) -> I::V {
+        // SAFETY: passed on to the caller.
+        unsafe { I::outer_bf16(sum, shared, lanes) }
     }
 }

@@ -10,7 +10,10 @@ mod element;
 pub mod gate;
 pub mod linear;
 pub mod norm;
+pub mod probe;
 pub mod rotary;
 mod rows;
 mod simd;
+#[cfg(test)]
+mod testing;
 mod threads;

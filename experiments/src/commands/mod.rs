@@ -1,6 +1,7 @@
 //! The commands of `pressroom`.
 
 mod ask;
+mod bench;
 mod doctor;
 mod model;
 mod press;
@@ -22,6 +23,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Ask(args) => ask::ask(&args),
+        Command::Bench(args) => bench::bench(&args),
         Command::Press { command } => press::press(&command),
         Command::Model { command } => model::model(&command),
         Command::Doctor => doctor::doctor(),

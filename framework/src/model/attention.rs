@@ -86,26 +86,6 @@ impl Attention {
     }
 }
 
-/// Causal attention of a whole context over itself: `queries` `[heads, tokens, head_dim]`, `keys` and `values`
-/// `[kv_heads, tokens, head_dim]`, all after rotary embedding. Gives `[tokens, heads * head_dim]`.
-pub(super) fn attend_context(queries: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Tensor> {
-    let (heads, tokens, head_dim) = queries.size3()?;
-    let batched = |data: &Tensor| data.f_unsqueeze(0);
-    let grouped = heads != keys.size3()?.0;
-    Tensor::f_scaled_dot_product_attention::<&Tensor>(
-        &batched(queries)?,
-        &batched(keys)?,
-        &batched(values)?,
-        None,
-        0.0,
-        true,
-        None,
-        grouped,
-    )
-    .and_then(|out| out.f_squeeze_dim(0)?.f_transpose(0, 1)?.f_reshape([tokens, heads * head_dim]))
-    .during("attention over the context", &[queries, keys])
-}
-
 /// Attention weights of the last `count` queries over all keys, float32 `[heads, count, tokens]`.
 pub(super) fn attention_weights(queries: &Tensor, keys: &Tensor, count: i64) -> Result<Tensor> {
     let (heads, tokens, head_dim) = queries.size3()?;
@@ -121,8 +101,13 @@ pub(super) fn attention_weights(queries: &Tensor, keys: &Tensor, count: i64) -> 
 }
 
 /// Rotates `data`, `[tokens, heads, head_dim]`, with tables `[tokens, head_dim]`.
-pub(super) fn rotate_tokens(data: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Result<Tensor> {
+pub(super) fn rotate_tokens(data: &Tensor, tables: &(Tensor, Tensor)) -> Result<Tensor> {
     let output = Tensor::f_empty(data.size(), (data.kind(), data.device()))?;
-    rotary::rotate_into(data, cos, sin, &output).during("rotary embedding", &[data, cos])?;
+    rotate_into(data, tables, &output)?;
     Ok(output)
+}
+
+/// Writes `data`, `[tokens, heads, head_dim]`, rotated, to `output`, which has the same shape.
+pub(super) fn rotate_into(data: &Tensor, (cos, sin): &(Tensor, Tensor), output: &Tensor) -> Result<()> {
+    rotary::rotate_into(data, cos, sin, output).during("rotary embedding", &[data, cos])
 }

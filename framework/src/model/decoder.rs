@@ -3,7 +3,7 @@
 use indicatif::ProgressBar;
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{Attention, Linear, Projected, attend_context, attention_weights, rotate_tokens};
+use super::attention::{Attention, Linear, Projected, attention_weights, rotate_into, rotate_tokens};
 use super::config::LlamaConfig;
 use super::folder::ModelFolder;
 use super::rope::Rotary;
@@ -13,7 +13,7 @@ use crate::error::{During, Error, Result};
 use crate::hooks::{self, AttentionHook};
 use crate::press::{Needs, Span};
 use crate::view::{Geometry, LayerView, Materialised, union_of};
-use pressroom_kernels::attention::{attend_parts, default_scale};
+use pressroom_kernels::attention::{attend_context, attend_parts, default_scale};
 use pressroom_kernels::{gate, linear, norm};
 
 /// Tokens per slice of the token-wise parts of a prefill: bounds the width of the MLP's activations.
@@ -156,16 +156,21 @@ impl Llama {
     ) -> Result<(Tensor, LayerView<'_>)> {
         let tokens = stream.size2()?.0;
         let spare_queries = last && needs.queries == Span::None && needs.attention == Span::None;
-        let (mut raw, mut queries, mut keys, mut values, mut hidden) = (vec![], vec![], vec![], vec![], vec![]);
+        let Geometry { heads, kv_heads, head_dim, .. } = self.geometry;
+        let by_head = |heads: i64| Tensor::f_empty([heads, tokens, head_dim], (self.kind, self.device));
+        let (keys, values) = (by_head(kv_heads)?, by_head(kv_heads)?);
+        let queries = if spare_queries { None } else { Some(by_head(heads)?) };
+        let (mut raw, mut hidden) = (vec![], vec![]);
         for start in (0..tokens).step_by(SLICE as usize) {
             let length = SLICE.min(tokens - start);
             let normed = self.rms_norm(&stream.f_narrow(0, start, length)?, &layer.input_norm)?;
             let projected = layer.attention.project(&normed)?;
             let tables = (tables.0.f_narrow(0, start, length)?, tables.1.f_narrow(0, start, length)?);
-            keys.push(rotate_tokens(&projected.keys, &tables)?);
-            values.push(projected.values);
-            if !spare_queries {
-                queries.push(rotate_tokens(&projected.queries, &tables)?);
+            let own = |all: &Tensor| all.f_narrow(1, start, length)?.f_transpose(0, 1);
+            rotate_into(&projected.keys, &tables, &own(&keys)?)?;
+            own(&values)?.f_copy_(&projected.values)?;
+            if let Some(queries) = &queries {
+                rotate_into(&projected.queries, &tables, &own(queries)?)?;
             }
             if needs.queries != Span::None {
                 raw.push(projected.queries);
@@ -174,11 +179,6 @@ impl Llama {
                 hidden.push(normed);
             }
         }
-        // `[tokens, heads, head_dim]` slices to `[heads, tokens, head_dim]` in an allocation of its own.
-        let by_head = |slices: Vec<Tensor>| -> Result<Tensor> {
-            Ok(Tensor::f_cat(&slices, 0)?.f_transpose(0, 1)?.f_contiguous()?)
-        };
-        let (keys, values) = (by_head(keys)?, by_head(values)?);
         let mut parts = Materialised::default();
         if needs.hidden_states {
             parts.hidden_states = Some(Tensor::f_cat(&hidden, 0)?.f_unsqueeze(0)?);
@@ -189,14 +189,14 @@ impl Llama {
             parts.queries = Some(last.f_transpose(0, 1)?.f_contiguous()?.f_unsqueeze(0)?);
         }
         let mut next = stream.shallow_clone();
-        if !spare_queries {
-            let queries = by_head(queries)?;
+        if let Some(queries) = queries {
             if needs.attention != Span::None {
                 let weights = attention_weights(&queries, &keys, needs.attention.of(tokens))?;
                 parts.attention = Some(weights.f_unsqueeze(0)?);
             }
             if !last {
-                let attended = attend_context(&queries, &keys, &values)?;
+                let attended = attend_context(&queries, &keys, &values)
+                    .during("attention over the context", &[&queries, &keys])?;
                 next = self.finish_layer(layer, stream, &attended)?;
             }
         }

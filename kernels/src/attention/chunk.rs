@@ -136,7 +136,8 @@ impl<E: Element, F: Element> Chunk<'_, E, F> {
         }
     }
 
-    /// Scaled products of `R` query rows with all `keys`; asks for the `values`, which are due next.
+    /// Scaled products of `R` query rows with all `keys`; asks for their values and the keys of the next block, which
+    /// are due next: the processor's own look-ahead ends with a page.
     ///
     /// # Safety
     /// The processor has `I`.
@@ -168,9 +169,10 @@ impl<E: Element, F: Element> Chunk<'_, E, F> {
             // SAFETY: the processor has `I`; steps end within the rows of `head_dim` elements. Any address can be
             // asked for.
             unsafe {
-                let ahead = values.as_ptr().wrapping_add(first * dim).cast::<u8>();
-                for line in (0..KEYS * dim * size_of::<E>()).step_by(64) {
-                    I::prefetch(ahead.wrapping_add(line));
+                for ahead in [values.as_ptr().wrapping_add(first * dim), keys.as_ptr().wrapping_add((BLOCK + first) * dim)] {
+                    for line in (0..KEYS * dim * size_of::<E>()).step_by(64) {
+                        I::prefetch(ahead.cast::<u8>().wrapping_add(line));
+                    }
                 }
                 let mut lanes = [[I::splat(0.0); KEYS]; R];
                 for at in (0..vectors).step_by(step) {

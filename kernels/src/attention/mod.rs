@@ -5,14 +5,17 @@
 //! [`AttentionState`]; states merge into exactly the attention over the union.
 
 mod chunk;
+mod context;
 mod partial;
 mod parts;
 mod reference;
 mod state;
 mod stream;
+mod tile;
 #[cfg(test)]
 mod tests;
 
+pub use context::attend_context;
 pub use parts::{Extent, Part, Sequence, attend_parts};
 pub use reference::{attend, attend_ragged};
 pub use state::AttentionState;

@@ -3,7 +3,7 @@
 use tch::{TchError, Tensor};
 
 use super::{AttentionState, Mask, reference, stream};
-use crate::dispatch::{Choice, for_kind, for_level};
+use crate::dispatch::{Choice, Level, for_kind, for_level};
 
 /// KV pairs that the new tokens of a sequence see.
 #[derive(Debug)]
@@ -83,16 +83,25 @@ pub fn attend_parts(
     };
     let alike = rows().flatten().all(|tensor| tensor.kind() == query.kind() && tensor.is_contiguous());
     match Choice::of(std::iter::once(query).chain(rows().flatten()).map(Some))? {
-        Choice::Kernels(level) if alike => {
-            let done = for_level!(level, I => for_kind!(query.kind(), E =>
-                stream::attend::<I, E>(query, sequences, kv_heads as usize, scale as f32)));
-            match done {
-                Some(output) => output,
-                None => by_states(query, sequences, scale),
-            }
-        }
+        Choice::Kernels(level) if alike => match on(level, query, sequences, kv_heads, scale)? {
+            Some(output) => Ok(output),
+            None => by_states(query, sequences, scale),
+        },
         _ => by_states(query, sequences, scale),
     }
+}
+
+/// `None` where no kernel knows the dtype.
+pub(super) fn on(
+    level: Level,
+    query: &Tensor,
+    sequences: &[Sequence<'_>],
+    kv_heads: i64,
+    scale: f64,
+) -> Result<Option<Tensor>, TchError> {
+    for_level!(level, I => for_kind!(query.kind(), E =>
+        stream::attend::<I, E>(query, sequences, kv_heads as usize, scale as f32)))
+    .transpose()
 }
 
 fn check(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64) -> Result<(), TchError> {
@@ -129,7 +138,7 @@ fn check(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64) -> Result<()
 }
 
 /// With torch operations, part by part.
-fn by_states(query: &Tensor, sequences: &[Sequence<'_>], scale: f64) -> Result<Tensor, TchError> {
+pub(super) fn by_states(query: &Tensor, sequences: &[Sequence<'_>], scale: f64) -> Result<Tensor, TchError> {
     let (tokens, heads, head_dim) = query.size3()?;
     let mut outputs = Vec::with_capacity(sequences.len());
     let mut start = 0;

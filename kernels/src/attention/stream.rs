@@ -111,7 +111,7 @@ fn pack<I: Isa, E: Element>(query: &Rows<'_, E>) -> Vec<E::Factor<I>> {
     let [tokens, heads] = query.extents();
     let mut factors = Vec::with_capacity(tokens * heads * query.width());
     for (token, head) in (0..tokens).flat_map(|token| (0..heads).map(move |head| (token, head))) {
-        factors.extend(query.row(token, head).iter().map(|value| <E::Factor<I>>::from_f32(value.to_f32())));
+        factors.extend(query.row(token, head).iter().map(|value| value.factor::<I>()));
     }
     factors
 }

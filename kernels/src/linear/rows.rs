@@ -8,11 +8,14 @@ use crate::rows::{Rows, RowsMut};
 use crate::simd::{Isa, Kernel};
 use crate::threads;
 
-/// Rows computed together, so that their sums' latencies overlap.
+/// Rows whose sums are folded together.
 const ROWS: usize = 4;
 
+/// Bytes ahead of the one in use that are asked for: the processor's own look-ahead ends with a page.
+const AHEAD: usize = 8192;
+
 /// Bytes of weights that a thread takes at a time: enough to stream, few enough to share evenly.
-const TASK_BYTES: usize = 32 << 10;
+const TASK_BYTES: usize = 64 << 10;
 
 /// `None` where no kernel knows the dtypes.
 pub(super) fn product(
@@ -75,7 +78,7 @@ fn pack<I: Isa, E: Element>(input: &Rows<'_, E>) -> Vec<E::Factor<I>> {
     let ([_, tokens], columns) = (input.extents(), input.width());
     let mut factors = Vec::with_capacity(tokens * columns);
     for token in 0..tokens {
-        factors.extend(input.row(0, token).iter().map(|value| <E::Factor<I>>::from_f32(value.to_f32())));
+        factors.extend(input.row(0, token).iter().map(|value| value.factor::<I>()));
     }
     factors
 }
@@ -133,18 +136,20 @@ impl<I: Isa, E: Element, O: Element> Task<'_, I, E, O> {
         // SAFETY: the processor has `I`, and steps end within the rows.
         let mut sums = unsafe {
             let mut lanes = [[I::splat(0.0); ROWS]; N];
-            let mut column = 0;
-            while column < vectors {
-                for index in 0..N {
-                    for part in 0..ROWS {
-                        lanes[index][part] = E::dot::<I>(
-                            lanes[index][part],
-                            factors[index].as_ptr().add(column),
-                            weights[part].as_ptr().add(column),
-                        );
+            // For few tokens row after row, which suits the memory; for more, all rows at each step, which loads every
+            // factor once for all rows.
+            let together = if N < 4 { 1 } else { ROWS };
+            for first in (0..ROWS).step_by(together) {
+                for column in (0..vectors).step_by(step) {
+                    for part in first..first + together {
+                        let weights = weights[part].as_ptr();
+                        I::prefetch(weights.wrapping_add(column).cast::<u8>().wrapping_add(AHEAD));
+                        for index in 0..N {
+                            let factors = factors[index].as_ptr().add(column);
+                            lanes[index][part] = E::dot::<I>(lanes[index][part], factors, weights.add(column));
+                        }
                     }
                 }
-                column += step;
             }
             let mut sums = [[0.0; ROWS]; N];
             for index in 0..N {
@@ -159,13 +164,18 @@ impl<I: Isa, E: Element, O: Element> Task<'_, I, E, O> {
                 }
             }
         }
-        for (index, sums) in sums.iter().enumerate() {
+        for (index, sums) in sums.iter_mut().enumerate() {
+            for addend in [self.bias.map(|bias| (bias, 0)), self.residual.map(|all| (all, token + index))] {
+                if let Some((addend, token)) = addend {
+                    for (sum, addend) in sums.iter_mut().zip(&addend.row(0, token)[row..row + count]) {
+                        *sum += addend.to_f32();
+                    }
+                }
+            }
             // SAFETY: the task owns these columns.
             let output = unsafe { self.output.row(0, token + index, row..row + count) };
-            for (part, (output, sum)) in output.iter_mut().zip(sums).enumerate() {
-                let bias = self.bias.map_or(0.0, |bias| bias.row(0, 0)[row + part].to_f32());
-                let residual = self.residual.map_or(0.0, |residual| residual.row(0, token + index)[row + part].to_f32());
-                *output = O::from_f32(sum + bias + residual);
+            for (output, sum) in output.iter_mut().zip(sums) {
+                *output = O::from_f32(*sum);
             }
         }
     }

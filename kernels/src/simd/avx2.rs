@@ -27,6 +27,11 @@ impl Isa for Avx2 {
         unsafe { enter(kernel) }
     }
 
+    #[inline(always)]
+    fn bf16_factor(value: bf16) -> f32 {
+        value.to_f32()
+    }
+
     operations! {
         splat(value: f32) -> __m256 { _mm256_set1_ps(value) }
         load(from: *const f32) -> __m256 { _mm256_loadu_ps(from) }
@@ -76,6 +81,9 @@ impl Isa for Avx2 {
             let quads = _mm256_hadd_ps(_mm256_hadd_ps(values[0], values[1]), _mm256_hadd_ps(values[2], values[3]));
             let total = _mm_add_ps(_mm256_castps256_ps128(quads), _mm256_extractf128_ps(quads, 1));
             std::mem::transmute::<__m128, [f32; 4]>(total)
+        }
+        outer_bf16(sum: __m256, shared: *const f32, lanes: *const f32) -> __m256 {
+            Self::fma(Self::splat(*shared), Self::load(lanes), sum)
         }
         dot_bf16(sum: __m256, factors: *const f32, from: *const bf16) -> __m256 {
             _mm256_fmadd_ps(_mm256_loadu_ps(factors), Self::load_bf16(from), sum)

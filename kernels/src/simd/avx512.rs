@@ -27,6 +27,11 @@ impl Isa for Avx512 {
         unsafe { enter(kernel) }
     }
 
+    #[inline(always)]
+    fn bf16_factor(value: bf16) -> bf16 {
+        value
+    }
+
     operations! {
         splat(value: f32) -> __m512 { _mm512_set1_ps(value) }
         load(from: *const f32) -> __m512 { _mm512_loadu_ps(from) }
@@ -63,6 +68,14 @@ impl Isa for Avx512 {
             let singles = _mm512_add_ps(pairs, _mm512_permute_ps(pairs, 0b01_00_11_10));
             let packed = _mm512_maskz_compress_ps(0b0001_0001_0001_0001, singles);
             std::mem::transmute::<__m128, [f32; 4]>(_mm512_castps512_ps128(packed))
+        }
+        outer_bf16(sum: __m512, shared: *const bf16, lanes: *const bf16) -> __m512 {
+            let (pair, lanes) = (shared.cast::<i32>().read_unaligned(), _mm512_loadu_si512(lanes.cast()));
+            _mm512_dpbf16_ps(
+                sum,
+                std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(pair)),
+                std::mem::transmute::<__m512i, __m512bh>(lanes),
+            )
         }
         dot_bf16(sum: __m512, factors: *const bf16, from: *const bf16) -> __m512 {
             let (factors, elements) = (_mm512_loadu_si512(factors.cast()), _mm512_loadu_si512(from.cast()));

@@ -77,6 +77,10 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     unsafe fn largest(value: Self::V) -> f32;
     /// Sums of four vectors.
     unsafe fn sums(values: [Self::V; 4]) -> [f32; 4];
+    /// What a bf16 element is multiplied as.
+    fn bf16_factor(value: bf16) -> Self::Bf16Factor;
+    /// See [`Element::outer`].
+    unsafe fn outer_bf16(sum: Self::V, shared: *const Self::Bf16Factor, lanes: *const Self::Bf16Factor) -> Self::V;
     unsafe fn dot_bf16(sum: Self::V, factors: *const Self::Bf16Factor, from: *const bf16) -> Self::V;
     /// Asks for the cache line at `at`; any address will do.
     unsafe fn prefetch(at: *const u8);

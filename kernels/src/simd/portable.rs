@@ -28,6 +28,11 @@ impl Isa for Portable {
         unsafe { kernel.run() }
     }
 
+    #[inline(always)]
+    fn bf16_factor(value: bf16) -> f32 {
+        value.to_f32()
+    }
+
     operations! {
         load(from: *const f32) -> Lanes { from.cast::<Lanes>().read_unaligned() }
         store(to: *mut f32, value: Lanes) { to.cast::<Lanes>().write_unaligned(value) }
@@ -37,6 +42,9 @@ impl Isa for Portable {
         }
         load_f16(from: *const f16) -> Lanes { from.cast::<[f16; LANES]>().read_unaligned().map(f16::to_f32) }
         store_f16(to: *mut f16, value: Lanes) { to.cast::<[f16; LANES]>().write_unaligned(value.map(f16::from_f32)) }
+        outer_bf16(sum: Lanes, shared: *const f32, lanes: *const f32) -> Lanes {
+            Self::fma(Self::splat(*shared), Self::load(lanes), sum)
+        }
         dot_bf16(sum: Lanes, factors: *const f32, from: *const bf16) -> Lanes {
             Self::fma(Self::load(factors), Self::load_bf16(from), sum)
         }
