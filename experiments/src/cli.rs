@@ -151,8 +151,11 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096))]
     pub threads: Option<i32>,
     /// Print one JSON object
-    #[arg(long)]
+    #[arg(long, conflicts_with = "markdown")]
     pub json: bool,
+    /// Print a page that names the machine by its properties
+    #[arg(long)]
+    pub markdown: bool,
 }
 
 /// How `bench` stores the context's KV pairs.

@@ -18,12 +18,18 @@ fn random(shape: &[i64], kind: Kind) -> Tensor {
 }
 
 fn bytes(tensors: &[&Tensor]) -> Throughput {
-    Throughput::Bytes(tensors.iter().map(|tensor| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum::<usize>() as u64)
+    Throughput::Bytes(
+        tensors.iter().map(|tensor| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum::<usize>() as u64
+    )
 }
 
 /// Every round takes other weights, as in a model: they come from memory, not from a cache.
 fn products(criterion: &mut Criterion) {
-    println!("memory is read at {:.1} GB/s by {} threads", probe::read_bandwidth(5).unwrap() / 1e9, tch::get_num_threads());
+    println!(
+        "memory is read at {:.1} GB/s by {} threads",
+        probe::read_bandwidth(5).unwrap() / 1e9,
+        tch::get_num_threads()
+    );
     let mut group = criterion.benchmark_group("linear");
     for kind in [Kind::BFloat16, Kind::Float] {
         for (rows, columns) in [(960, 576), (3072, 576), (576, 1536), (49152, 576)] {

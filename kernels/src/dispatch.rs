@@ -102,7 +102,8 @@ impl Choice {
     /// As [`Self::of_process`].
     pub(crate) fn of<'a>(operands: impl IntoIterator<Item = Option<&'a Tensor>>) -> Result<Self, TchError> {
         let choice = Self::of_process()?;
-        let ours = operands.into_iter().flatten().all(|tensor| tensor.device() == Device::Cpu && !tensor.requires_grad());
+        let ours =
+            operands.into_iter().flatten().all(|tensor| tensor.device() == Device::Cpu && !tensor.requires_grad());
         Ok(if ours { choice } else { Self::Reference })
     }
 }

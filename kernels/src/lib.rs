@@ -11,6 +11,7 @@ pub mod gate;
 pub mod linear;
 pub mod norm;
 pub mod probe;
+pub mod quantized;
 pub mod rotary;
 mod rows;
 mod simd;

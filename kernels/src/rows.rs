@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use tch::{Device, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::element::Element;
 
@@ -38,10 +38,14 @@ impl Shape {
 }
 
 fn check<E: Element>(tensor: &Tensor) -> Result<(), TchError> {
-    if tensor.device() != Device::Cpu || tensor.kind() != E::KIND {
+    check_kind(tensor, E::KIND)
+}
+
+fn check_kind(tensor: &Tensor, kind: Kind) -> Result<(), TchError> {
+    if tensor.device() != Device::Cpu || tensor.kind() != kind {
         return Err(TchError::Kind(format!(
             "a tensor of {:?} on the processor is due, not {:?} on {:?}",
-            E::KIND,
+            kind,
             tensor.kind(),
             tensor.device()
         )));
@@ -99,6 +103,20 @@ impl<'a, E: Element> Rows<'a, E> {
 /// All elements of a contiguous tensor on the processor.
 pub(crate) fn elements<E: Element>(tensor: &Tensor) -> Result<&[E], TchError> {
     check::<E>(tensor)?;
+    // SAFETY: the dtype is `E`'s.
+    unsafe { whole(tensor) }
+}
+
+/// All bytes of a contiguous tensor of bytes on the processor.
+pub(crate) fn bytes(tensor: &Tensor) -> Result<&[u8], TchError> {
+    check_kind(tensor, Kind::Uint8)?;
+    // SAFETY: the dtype is that of bytes.
+    unsafe { whole(tensor) }
+}
+
+/// # Safety
+/// The tensor is on the processor, and its dtype is `T`'s.
+unsafe fn whole<T>(tensor: &Tensor) -> Result<&[T], TchError> {
     if !tensor.is_contiguous() {
         return Err(TchError::Shape(format!("{:?} is not contiguous", tensor.size())));
     }
@@ -106,7 +124,7 @@ pub(crate) fn elements<E: Element>(tensor: &Tensor) -> Result<&[E], TchError> {
         return Ok(&[]);
     }
     // SAFETY: libtorch's storage of a contiguous tensor holds its elements one after another, and lives as long as
-    // the tensor.
+    // the tensor; the caller vouches for the dtype.
     Ok(unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast_const().cast(), tensor.numel()) })
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use pressroom::cache::KvCache;
 use pressroom::pipeline::{DecodeOptions, answer};
 use pressroom::press::{Budget, Params, Pipeline, Stage};
-use pressroom_kernels::dispatch::Choice;
+use pressroom_kernels::dispatch::{Choice, Level};
 use pressroom_kernels::probe;
 use serde::Serialize;
 
@@ -93,7 +93,29 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     if args.json {
         return print(&(serde_json::to_string(&report)? + "\n"));
     }
-    print(&text(&report))
+    let text = text(&report);
+    if args.markdown {
+        let machine = machine(report.threads);
+        return print(&format!("# Speed\n\nPrinted by `pressroom bench --markdown`. {machine}\n\n{text}"));
+    }
+    print(&text)
+}
+
+/// The processor by its properties.
+fn machine(threads: i32) -> String {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let named = |field: &str| {
+        let line = cpuinfo.lines().find(|line| line.starts_with(field))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let levels: Vec<&str> = Level::available().into_iter().map(Level::name).collect();
+    format!(
+        "Processor: {} (family {}), {threads} of {} cores used, instruction sets {}.",
+        named("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+        named("cpu family").unwrap_or_else(|| "unknown".to_owned()),
+        std::thread::available_parallelism().map_or(1, usize::from),
+        levels.join(", ")
+    )
 }
 
 /// Prefills a context of that many tokens, `rounds` times.
@@ -177,20 +199,14 @@ fn text(report: &Report) -> String {
                 bytes(row.cache_bytes as u128),
                 format!("{:.2} ({:.2}-{:.2})", row.prefill_s.median, row.prefill_s.min, row.prefill_s.max),
                 format!("{:.0}", row.context_tokens as f64 / row.prefill_s.median),
-                format!(
-                    "{:.1} ({:.1}-{:.1})",
-                    row.decode_tokens_per_s,
-                    rate(row.step_s.max),
-                    rate(row.step_s.min)
-                ),
+                format!("{:.1} ({:.1}-{:.1})", row.decode_tokens_per_s, rate(row.step_s.max), rate(row.step_s.min)),
                 format!("{:.1} GB/s", row.step_bytes as f64 / row.step_s.median / 1e9),
                 format!("{:.0} %", 100.0 * row.bandwidth_share),
             ]
         })
         .collect();
-    let header = [
-        "context", "layout", "batch", "cache", "prefill s", "tokens/s", "decode tokens/s", "read", "of bandwidth",
-    ];
+    let header =
+        ["context", "layout", "batch", "cache", "prefill s", "tokens/s", "decode tokens/s", "read", "of bandwidth"];
     format!(
         "{} in {}, {} threads, {} kernels; memory is read at {:.1} GB/s\n\n{}",
         report.model,

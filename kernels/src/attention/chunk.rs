@@ -13,22 +13,39 @@ const ROWS: usize = 4;
 /// Keys computed together.
 const KEYS: usize = 4;
 
-/// Query rows (token after token, in each the heads of one group) and the keys that they attend over.
-pub(super) struct Chunk<'a, E: Element, F> {
+/// Query rows of one KV head: token after token, in each the heads of one group.
+#[derive(Clone, Copy)]
+pub(super) struct Queries<'a, F> {
     /// The packed queries, from the first row on.
     pub(super) factors: &'a [F],
     /// Factors from a token's row to that of the next token.
     pub(super) token_stride: usize,
-    pub(super) queries: usize,
+    pub(super) tokens: usize,
     /// Query heads of the KV head.
     pub(super) group: usize,
     pub(super) head_dim: usize,
+    pub(super) scale: f32,
+}
+
+impl<'a, F> Queries<'a, F> {
+    fn rows(&self) -> usize {
+        self.tokens * self.group
+    }
+
+    fn row(&self, row: usize) -> &'a [F] {
+        let start = row / self.group * self.token_stride + row % self.group * self.head_dim;
+        &self.factors[start..start + self.head_dim]
+    }
+}
+
+/// Query rows and the keys that they attend over.
+pub(super) struct Chunk<'a, E: Element, F> {
+    pub(super) queries: Queries<'a, F>,
     /// `[keys, head_dim]`
     pub(super) keys: &'a [E],
     pub(super) values: &'a [E],
     /// Causal: keys of the part that come after this chunk. Not causal: `None`.
     pub(super) hidden: Option<usize>,
-    pub(super) scale: f32,
 }
 
 /// A chunk and the partial results that it fills.
@@ -38,28 +55,21 @@ pub(super) struct Attend<'a, 'b, E: Element, F> {
 }
 
 impl<'a, E: Element, F> Chunk<'a, E, F> {
-    /// Query rows.
-    pub(super) fn rows(&self) -> usize {
-        self.queries * self.group
-    }
-
-    /// The work over `partials`, which are cleared, `head_dim + 2` for each row.
+    /// The work over `partials`, `head_dim + 2` for each row; what is there already is added to.
     pub(super) fn over<'b>(&'b self, partials: &'b mut [f32]) -> Attend<'a, 'b, E, F> {
         Attend { chunk: self, partials }
     }
 
     /// Keys of this chunk that a query row sees: all but the part's last, as many as there are later queries.
     fn visible(&self, row: usize) -> usize {
-        let keys = self.keys.len() / self.head_dim;
+        let keys = self.keys.len() / self.queries.head_dim;
         match self.hidden {
             None => keys,
-            Some(after) => keys.saturating_sub((self.queries - 1 - row / self.group).saturating_sub(after)),
+            Some(after) => {
+                let later = self.queries.tokens - 1 - row / self.queries.group;
+                keys.saturating_sub(later.saturating_sub(after))
+            }
         }
-    }
-
-    fn query(&self, row: usize) -> &'a [F] {
-        let start = row / self.group * self.token_stride + row % self.group * self.head_dim;
-        &self.factors[start..start + self.head_dim]
     }
 }
 
@@ -68,13 +78,13 @@ impl<I: Isa, E: Element> Kernel<I> for Attend<'_, '_, E, E::Factor<I>> {
 
     #[inline(always)]
     unsafe fn run(self) {
-        let keys = self.chunk.keys.len() / self.chunk.head_dim;
+        let keys = self.chunk.keys.len() / self.chunk.queries.head_dim;
         for block in (0..keys).step_by(BLOCK) {
-            for (index, partials) in self.partials.chunks_mut(ROWS * (self.chunk.head_dim + 2)).enumerate() {
+            for (index, partials) in self.partials.chunks_mut(ROWS * (self.chunk.queries.head_dim + 2)).enumerate() {
                 let row = index * ROWS;
                 // SAFETY: the processor has `I`.
                 unsafe {
-                    match self.chunk.rows() - row {
+                    match self.chunk.queries.rows() - row {
                         1 => self.chunk.tile::<I, 1>(row, block, partials),
                         2 => self.chunk.tile::<I, 2>(row, block, partials),
                         3 => self.chunk.tile::<I, 3>(row, block, partials),
@@ -96,7 +106,7 @@ impl<E: Element, F: Element> Chunk<'_, E, F> {
     where
         E: Element<Factor<I> = F>,
     {
-        let dim = self.head_dim;
+        let dim = self.queries.head_dim;
         let range = block * dim..self.keys.len().min((block + BLOCK) * dim);
         let (keys, values) = (&self.keys[range.clone()], &self.values[range]);
         let mut logits = [[0.0; BLOCK]; R];
@@ -129,8 +139,11 @@ impl<E: Element, F: Element> Chunk<'_, E, F> {
         }
         for (index, partial) in partials.chunks_exact_mut(dim + 2).enumerate() {
             for channel in at..dim {
-                let sum: f32 =
-                    values.chunks_exact(dim).zip(&logits[index]).map(|(value, weight)| value[channel].to_f32() * weight).sum();
+                let sum: f32 = values
+                    .chunks_exact(dim)
+                    .zip(&logits[index])
+                    .map(|(value, weight)| value[channel].to_f32() * weight)
+                    .sum();
                 partial[2 + channel] = partial[2 + channel] * factors[index] + sum;
             }
         }
@@ -151,13 +164,13 @@ impl<E: Element, F: Element> Chunk<'_, E, F> {
     ) where
         E: Element<Factor<I> = F>,
     {
-        let dim = self.head_dim;
+        let dim = self.queries.head_dim;
         let count = keys.len() / dim;
         let step = E::dot_step::<I>();
         let vectors = dim - dim % step;
         let mut queries: [&[F]; R] = [&[]; R];
         for (index, query) in queries.iter_mut().enumerate() {
-            *query = self.query(row + index);
+            *query = self.queries.row(row + index);
         }
         for first in (0..count).step_by(KEYS) {
             // Beyond the last key, that key again; its logits are not used.
@@ -169,7 +182,9 @@ impl<E: Element, F: Element> Chunk<'_, E, F> {
             // SAFETY: the processor has `I`; steps end within the rows of `head_dim` elements. Any address can be
             // asked for.
             unsafe {
-                for ahead in [values.as_ptr().wrapping_add(first * dim), keys.as_ptr().wrapping_add((BLOCK + first) * dim)] {
+                for ahead in
+                    [values.as_ptr().wrapping_add(first * dim), keys.as_ptr().wrapping_add((BLOCK + first) * dim)]
+                {
                     for line in (0..KEYS * dim * size_of::<E>()).step_by(64) {
                         I::prefetch(ahead.cast::<u8>().wrapping_add(line));
                     }
@@ -192,7 +207,7 @@ impl<E: Element, F: Element> Chunk<'_, E, F> {
                         for (factor, element) in queries[index][vectors..].iter().zip(&key[vectors..]) {
                             *sum += factor.to_f32() * element.to_f32();
                         }
-                        *sum *= self.scale;
+                        *sum *= self.queries.scale;
                     }
                     logits[index][first..first + KEYS].copy_from_slice(&sums);
                 }

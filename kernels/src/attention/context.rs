@@ -32,7 +32,12 @@ pub fn attend_context(queries: &Tensor, keys: &Tensor, values: &Tensor) -> Resul
     let (kv_heads, _, _) = keys.size3()?;
     let size = [kv_heads, tokens, head_dim];
     if keys.size() != size || values.size() != size || kv_heads == 0 || heads % kv_heads != 0 {
-        return Err(TchError::Shape(format!("queries {:?}, keys {:?}, values {:?}", queries.size(), keys.size(), values.size())));
+        return Err(TchError::Shape(format!(
+            "queries {:?}, keys {:?}, values {:?}",
+            queries.size(),
+            keys.size(),
+            values.size()
+        )));
     }
     let alike = [keys, values].iter().all(|operand| operand.kind() == queries.kind());
     if let Choice::Kernels(level) = Choice::of([Some(queries), Some(keys), Some(values)])?
@@ -92,7 +97,15 @@ fn run<I: Isa, E: Element>(queries: &Tensor, keys: &Tensor, values: &Tensor, out
             let head = head * group + index % group;
             // SAFETY: `for_level` names only what the processor has; each task has query rows of its own.
             unsafe {
-                I::call(Task::<I, E> { queries: &queries, head, first, tokens, panels: &packed, shape, output: &output })
+                I::call(Task::<I, E> {
+                    queries: &queries,
+                    head,
+                    first,
+                    tokens,
+                    panels: &packed,
+                    shape,
+                    output: &output,
+                })
             }
         });
     }
@@ -217,12 +230,17 @@ impl<I: Isa, E: Element> Kernel<I> for Task<'_, I, E> {
                 }
             }
         }
-        for (index, partial) in partials.chunks_exact(width + 2).take(count).enumerate() {
+        for (index, partial) in partials.chunks_exact_mut(width + 2).take(count).enumerate() {
             let range = self.head * head_dim..(self.head + 1) * head_dim;
             // SAFETY: the task has these rows of the output to itself, and the processor has `I`.
             unsafe {
                 let output = self.output.row(0, self.first + index, range);
-                Kernel::<I>::run(Merge { partials: &partial[..head_dim + 2], stride: head_dim + 2, start: 0, output });
+                Kernel::<I>::run(Merge {
+                    partials: &mut partial[..head_dim + 2],
+                    stride: head_dim + 2,
+                    start: 0,
+                    output,
+                });
             }
         }
     }

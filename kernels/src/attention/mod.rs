@@ -6,16 +6,19 @@
 
 mod chunk;
 mod context;
+mod packed;
 mod partial;
 mod parts;
 mod reference;
 mod state;
 mod stream;
-mod tile;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 pub use context::attend_context;
+#[cfg(test)]
+pub(crate) use parts::on;
 pub use parts::{Extent, Part, Sequence, attend_parts};
 pub use reference::{attend, attend_ragged};
 pub use state::AttentionState;

@@ -14,8 +14,8 @@ pub(super) fn clear(partials: &mut [f32], head_dim: usize) {
 
 /// Merges the partial results of one query row over several chunks.
 pub(super) struct Merge<'a, E> {
-    /// Partial results, the chunks' rows one after another.
-    pub(super) partials: &'a [f32],
+    /// Partial results, the chunks' rows one after another. The merged row's are used up.
+    pub(super) partials: &'a mut [f32],
     /// Numbers from one chunk's row to the next chunk's.
     pub(super) stride: usize,
     /// Where the row starts.
@@ -31,24 +31,30 @@ impl<I: Isa, E: Element> Kernel<I> for Merge<'_, E> {
     unsafe fn run(self) {
         let head_dim = self.output.len();
         let vectors = head_dim - head_dim % I::LANES;
-        let chunks = || (self.start..self.partials.len()).step_by(self.stride).map(|at| &self.partials[at..][..head_dim + 2]);
-        let largest = chunks().map(|row| row[0]).fold(f32::NEG_INFINITY, f32::max);
-        // A chunk over no keys has weight zero, also where all are such.
-        let weight = |row: &[f32]| if row[0] == f32::NEG_INFINITY { 0.0 } else { (row[0] - largest).exp() };
-        let total: f32 = chunks().map(|row| row[1] * weight(row)).sum();
+        let starts = (self.start..self.partials.len()).step_by(self.stride);
+        let largest = starts.clone().map(|at| self.partials[at]).fold(f32::NEG_INFINITY, f32::max);
+        let mut total = 0.0;
+        for at in starts.clone() {
+            // The chunk's weight takes the place of its logit. Over no keys it is zero, also where all chunks are such.
+            let logit = self.partials[at];
+            let weight = if logit == f32::NEG_INFINITY { 0.0 } else { (logit - largest).exp() };
+            self.partials[at] = weight;
+            total += self.partials[at + 1] * weight;
+        }
+        let chunks = || starts.clone().map(|at| &self.partials[at..][..head_dim + 2]);
         let scale = if total == 0.0 { 0.0 } else { 1.0 / total };
         // SAFETY: the processor has `I`; vectors end within the rows of `head_dim` numbers.
         unsafe {
             for at in (0..vectors).step_by(I::LANES) {
                 let mut sum = I::splat(0.0);
                 for row in chunks() {
-                    sum = I::fma(I::splat(weight(row)), I::load(row.as_ptr().add(2 + at)), sum);
+                    sum = I::fma(I::splat(row[0]), I::load(row.as_ptr().add(2 + at)), sum);
                 }
                 E::store::<I>(self.output.as_mut_ptr().add(at), I::mul(sum, I::splat(scale)));
             }
         }
         for at in vectors..head_dim {
-            let sum: f32 = chunks().map(|row| weight(row) * row[2 + at]).sum();
+            let sum: f32 = chunks().map(|row| row[0] * row[2 + at]).sum();
             self.output[at] = E::from_f32(sum * scale);
         }
     }

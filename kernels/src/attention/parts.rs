@@ -1,9 +1,10 @@
 //! Attention of a batch of sequences, each over the parts of its cache.
 
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::{AttentionState, Mask, reference, stream};
 use crate::dispatch::{Choice, Level, for_kind, for_level};
+use crate::quantized::Quantized;
 
 /// KV pairs that the new tokens of a sequence see.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub enum Part<'a> {
         /// Which of them a query sees.
         mask: Mask,
     },
+    /// Keys and values as small integers; every query sees them all.
+    Quantized(&'a Quantized),
     /// Attention that a layout with a storage of its own has computed.
     State(AttentionState),
 }
@@ -68,17 +71,12 @@ pub struct Sequence<'a> {
 ///
 /// # Errors
 /// The parts do not fit the query.
-pub fn attend_parts(
-    query: &Tensor,
-    sequences: &[Sequence<'_>],
-    kv_heads: i64,
-    scale: f64,
-) -> Result<Tensor, TchError> {
+pub fn attend_parts(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64, scale: f64) -> Result<Tensor, TchError> {
     check(query, sequences, kv_heads)?;
     let rows = || {
         sequences.iter().flat_map(|sequence| &sequence.parts).filter_map(|part| match part {
             Part::Rows { keys, values, .. } => Some([*keys, *values]),
-            Part::State(_) => None,
+            Part::Quantized(_) | Part::State(_) => None,
         })
     };
     let alike = rows().flatten().all(|tensor| tensor.kind() == query.kind() && tensor.is_contiguous());
@@ -92,7 +90,7 @@ pub fn attend_parts(
 }
 
 /// `None` where no kernel knows the dtype.
-pub(super) fn on(
+pub(crate) fn on(
     level: Level,
     query: &Tensor,
     sequences: &[Sequence<'_>],
@@ -114,7 +112,9 @@ fn check(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64) -> Result<()
     if kv_heads < 1 || heads % kv_heads != 0 {
         return Err(misfit(format!("{kv_heads} KV heads do not divide the heads")));
     }
-    for (sequence, part) in sequences.iter().flat_map(|sequence| sequence.parts.iter().map(move |part| (sequence, part))) {
+    for (sequence, part) in
+        sequences.iter().flat_map(|sequence| sequence.parts.iter().map(move |part| (sequence, part)))
+    {
         match part {
             Part::Rows { keys, values, extent, .. } => {
                 let storage = keys.numel() / (head_dim.max(1) as usize);
@@ -125,6 +125,12 @@ fn check(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64) -> Result<()
                 });
                 if !inside || keys.size() != values.size() || keys.size().last() != Some(&head_dim) {
                     return Err(misfit(format!("keys {:?}, values {:?}, {extent:?}", keys.size(), values.size())));
+                }
+            }
+            Part::Quantized(store) => {
+                let width = store.key_codes.size2()?.1 * store.bits.per_byte();
+                if width != head_dim || store.indptr.len() as i64 != kv_heads + 1 {
+                    return Err(misfit(format!("quantized keys of {width} channels, {:?}", store.indptr)));
                 }
             }
             Part::State(state) => {
@@ -149,6 +155,11 @@ pub(super) fn by_states(query: &Tensor, sequences: &[Sequence<'_>], scale: f64) 
             merged = match part {
                 Part::Rows { keys, values, extent, mask } => {
                     merged.merge(&reference::attend_rows(&own, keys, values, *extent, *mask, scale)?)?
+                }
+                Part::Quantized(store) => {
+                    let [keys, values] = store.unpacked()?;
+                    let wide = own.f_to_kind(Kind::Float)?;
+                    merged.merge(&reference::attend_ragged(&wide, &keys, &values, &store.row_indptr(), scale)?)?
                 }
                 Part::State(state) => merged.merge(state)?,
             };

@@ -64,72 +64,110 @@ fn with_room(rows: &[Tensor], capacity: i64) -> Tensor {
 fn parts_are_the_softmax_over_their_union(level: Level, kind: Kind) {
     let lengths = prop_oneof![Just(0i64), Just(1), 2i64..20, 60i64..70, Just(513), Just(1100)];
     let shape = (1i64..4, 1i64..6, prop_oneof![Just(64i64), Just(80), 1i64..40], 1i64..6, 0i64..9);
-    check(24, (any::<u64>(), shape, [lengths.clone(), lengths.clone(), lengths], 0u8..4, 1i32..5, 0.01f64..4.0), |case| {
-        let (seed, (kv_heads, group, dim, queries, before), lengths, arrangement, threads, magnitude) = case;
-        let (heads, scale) = (kv_heads * group, 0.3);
-        let length = |head: i64, sequence: i64| lengths[((head + sequence) % 3) as usize];
-        let part = |sequence: i64, which: u64, length: &dyn Fn(i64) -> i64| -> [Vec<Tensor>; 2] {
-            [0u64, 1].map(|side| {
-                (0..kv_heads)
-                    .map(|head| {
-                        let seed = seed.wrapping_add(1 + which * 100 + side * 10 + sequence as u64 * 1000 + head as u64 * 7919);
-                        random(seed, &[length(head), dim], if side == 0 { magnitude } else { 1.0 }, kind)
-                    })
-                    .collect()
-            })
-        };
-        let ragged = [0, 1].map(|sequence| part(sequence, 0, &|head| length(head, sequence)));
-        let stated = [0, 1].map(|sequence| part(sequence, 1, &|_| 3));
-        let tails = [0, 1].map(|sequence| part(sequence, 2, &|_| before + queries + sequence));
-        let new = |sequence: i64| queries + sequence;
-        let query = random(seed, &[2 * queries + 1, heads, dim], magnitude, kind);
-        let own = |sequence: i64| query.narrow(0, sequence * queries, new(sequence)).transpose(0, 1);
-
-        let flat = ragged.each_ref().map(|sides| sides.each_ref().map(|rows| misaligned(&Tensor::cat(rows, 0))));
-        let indptr = [0, 1].map(|sequence| {
-            (0..kv_heads).scan(0, |end, head| { *end += length(head, sequence); Some(*end) }).fold(vec![0], |mut all, end| { all.push(end); all })
-        });
-        let rooms = tails.each_ref().map(|sides| sides.each_ref().map(|rows| with_room(rows, before + queries + 5)));
-        let sequences: Vec<Sequence<'_>> = [0usize, 1].into_iter().map(|index| {
-            let [keys, values] = &stated[index];
-            let state = super::attend(
-                &own(index as i64).to_kind(Kind::Float),
-                &Tensor::stack(keys, 0).to_kind(Kind::Float),
-                &Tensor::stack(values, 0).to_kind(Kind::Float),
-                Mask::None,
-                scale,
-            ).unwrap();
-            let extent = Extent::Uniform { capacity: before + queries + 5, length: before + queries + index as i64 };
-            Sequence { queries: new(index as i64), parts: vec![
-                Part::Rows { keys: &flat[index][0], values: &flat[index][1], extent: Extent::Ragged(&indptr[index]), mask: Mask::None },
-                Part::State(state),
-                Part::Rows { keys: &rooms[index][0], values: &rooms[index][1], extent, mask: Mask::Causal },
-            ] }
-        }).collect();
-        let arranged = arranged(&query, arrangement);
-        let ours = with_threads(threads, || parts::on(level, &arranged, &sequences, kv_heads, scale)).unwrap().unwrap();
-        let by_states = parts::by_states(&query, &sequences, scale).unwrap();
-
-        for sequence in [0i64, 1] {
-            let index = sequence as usize;
-            // Keys in an order that makes the union causal: what all queries see first.
-            let union = |side: usize| -> Vec<Tensor> {
-                (0..kv_heads as usize)
-                    .map(|head| Tensor::cat(&[&ragged[index][side][head], &stated[index][side][head], &tails[index][side][head]], 0))
-                    .collect()
+    check(
+        24,
+        (any::<u64>(), shape, [lengths.clone(), lengths.clone(), lengths], 0u8..4, 1i32..5, 0.01f64..4.0),
+        |case| {
+            let (seed, (kv_heads, group, dim, queries, before), lengths, arrangement, threads, magnitude) = case;
+            let (heads, scale) = (kv_heads * group, 0.3);
+            let length = |head: i64, sequence: i64| lengths[((head + sequence) % 3) as usize];
+            let part = |sequence: i64, which: u64, length: &dyn Fn(i64) -> i64| -> [Vec<Tensor>; 2] {
+                [0u64, 1].map(|side| {
+                    (0..kv_heads)
+                        .map(|head| {
+                            let seed = seed.wrapping_add(
+                                1 + which * 100 + side * 10 + sequence as u64 * 1000 + head as u64 * 7919,
+                            );
+                            random(seed, &[length(head), dim], if side == 0 { magnitude } else { 1.0 }, kind)
+                        })
+                        .collect()
+                })
             };
-            let (keys, values) = (union(0), union(1));
-            let expected = exact(&own(sequence), &keys, &values, true, scale);
-            let off = |output: &Tensor| distance(&output.narrow(0, sequence * queries, new(sequence)), &expected);
-            let allowed = bound(kind, &query, &keys, &values, scale);
-            prop_assert!(off(&ours) <= allowed, "off by {} of {allowed}", off(&ours));
-            // The reference rounds logits and weights of half precision too.
-            if kind == Kind::Float {
-                prop_assert!(off(&by_states) <= allowed, "the reference is off by {} of {allowed}", off(&by_states));
+            let ragged = [0, 1].map(|sequence| part(sequence, 0, &|head| length(head, sequence)));
+            let stated = [0, 1].map(|sequence| part(sequence, 1, &|_| 3));
+            let tails = [0, 1].map(|sequence| part(sequence, 2, &|_| before + queries + sequence));
+            let new = |sequence: i64| queries + sequence;
+            let query = random(seed, &[2 * queries + 1, heads, dim], magnitude, kind);
+            let own = |sequence: i64| query.narrow(0, sequence * queries, new(sequence)).transpose(0, 1);
+
+            let flat = ragged.each_ref().map(|sides| sides.each_ref().map(|rows| misaligned(&Tensor::cat(rows, 0))));
+            let indptr = [0, 1].map(|sequence| {
+                (0..kv_heads)
+                    .scan(0, |end, head| {
+                        *end += length(head, sequence);
+                        Some(*end)
+                    })
+                    .fold(vec![0], |mut all, end| {
+                        all.push(end);
+                        all
+                    })
+            });
+            let rooms =
+                tails.each_ref().map(|sides| sides.each_ref().map(|rows| with_room(rows, before + queries + 5)));
+            let sequences: Vec<Sequence<'_>> = [0usize, 1]
+                .into_iter()
+                .map(|index| {
+                    let [keys, values] = &stated[index];
+                    let state = super::attend(
+                        &own(index as i64).to_kind(Kind::Float),
+                        &Tensor::stack(keys, 0).to_kind(Kind::Float),
+                        &Tensor::stack(values, 0).to_kind(Kind::Float),
+                        Mask::None,
+                        scale,
+                    )
+                    .unwrap();
+                    let extent =
+                        Extent::Uniform { capacity: before + queries + 5, length: before + queries + index as i64 };
+                    Sequence {
+                        queries: new(index as i64),
+                        parts: vec![
+                            Part::Rows {
+                                keys: &flat[index][0],
+                                values: &flat[index][1],
+                                extent: Extent::Ragged(&indptr[index]),
+                                mask: Mask::None,
+                            },
+                            Part::State(state),
+                            Part::Rows { keys: &rooms[index][0], values: &rooms[index][1], extent, mask: Mask::Causal },
+                        ],
+                    }
+                })
+                .collect();
+            let arranged = arranged(&query, arrangement);
+            let ours =
+                with_threads(threads, || parts::on(level, &arranged, &sequences, kv_heads, scale)).unwrap().unwrap();
+            let by_states = parts::by_states(&query, &sequences, scale).unwrap();
+
+            for sequence in [0i64, 1] {
+                let index = sequence as usize;
+                // Keys in an order that makes the union causal: what all queries see first.
+                let union = |side: usize| -> Vec<Tensor> {
+                    (0..kv_heads as usize)
+                        .map(|head| {
+                            Tensor::cat(
+                                &[&ragged[index][side][head], &stated[index][side][head], &tails[index][side][head]],
+                                0,
+                            )
+                        })
+                        .collect()
+                };
+                let (keys, values) = (union(0), union(1));
+                let expected = exact(&own(sequence), &keys, &values, true, scale);
+                let off = |output: &Tensor| distance(&output.narrow(0, sequence * queries, new(sequence)), &expected);
+                let allowed = bound(kind, &query, &keys, &values, scale);
+                prop_assert!(off(&ours) <= allowed, "off by {} of {allowed}", off(&ours));
+                // The reference rounds logits and weights of half precision too.
+                if kind == Kind::Float {
+                    prop_assert!(
+                        off(&by_states) <= allowed,
+                        "the reference is off by {} of {allowed}",
+                        off(&by_states)
+                    );
+                }
             }
-        }
-        Ok(())
-    });
+            Ok(())
+        },
+    );
 }
 
 fn a_context_is_the_causal_softmax(level: Level, kind: Kind) {
@@ -156,7 +194,9 @@ fn extremes_stay_within_the_values(level: Level, kind: Kind) {
     let most = if kind == Kind::Half { 6e4 } else { 1e15 };
     check(16, (any::<u64>(), 1i64..200, 0i32..30), |(seed, tokens, exponent)| {
         let magnitude = (most * 10f64.powi(-exponent)).max(if kind == Kind::Half { 1e-6 } else { 1e-30 });
-        let draw = |part: u64, heads: i64, magnitude: f64| random(seed.wrapping_add(part), &[heads, tokens, 64], magnitude, kind);
+        let draw = |part: u64, heads: i64, magnitude: f64| {
+            random(seed.wrapping_add(part), &[heads, tokens, 64], magnitude, kind)
+        };
         let (queries, keys, values) = (draw(0, 4, magnitude), draw(1, 2, magnitude), draw(2, 2, 1e4));
         let context = context::on(level, &queries, &keys, &values).unwrap().unwrap();
         let extent = Extent::Uniform { capacity: tokens, length: tokens };

@@ -19,18 +19,21 @@ fn gates_are_within_rounding(level: Level, kind: Kind) {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) };
     let width = prop_oneof![Just(0i64), 1i64..40, Just(192)];
     TestRunner::new(config)
-        .run(&(any::<u64>(), 0i64..40, width, 0u8..4, 1i32..5, -3..3), |(seed, tokens, width, arrangement, threads, exponent)| {
-            // Up to 100: past the point where the exponential of a float32 ends.
-            let input = random(seed, &[tokens, 2 * width], 10f64.powi(exponent), kind);
-            let given = arranged(&input, arrangement);
-            let ours = with_threads(threads, || on(level, &given)).unwrap().unwrap();
-            let expected = exact(&input);
-            let smallest = if kind == Kind::Half { 6e-8 } else { 1e-35 };
-            let allowed = (unit(kind) + 16.0 * unit(Kind::Float)) * largest(&expected) * 1.01 + smallest;
-            let off = distance(&ours, &expected);
-            prop_assert!(off <= allowed, "off by {off} of {allowed}");
-            Ok(())
-        })
+        .run(
+            &(any::<u64>(), 0i64..40, width, 0u8..4, 1i32..5, -3..3),
+            |(seed, tokens, width, arrangement, threads, exponent)| {
+                // Up to 100: past the point where the exponential of a float32 ends.
+                let input = random(seed, &[tokens, 2 * width], 10f64.powi(exponent), kind);
+                let given = arranged(&input, arrangement);
+                let ours = with_threads(threads, || on(level, &given)).unwrap().unwrap();
+                let expected = exact(&input);
+                let smallest = if kind == Kind::Half { 6e-8 } else { 1e-35 };
+                let allowed = (unit(kind) + 16.0 * unit(Kind::Float)) * largest(&expected) * 1.01 + smallest;
+                let off = distance(&ours, &expected);
+                prop_assert!(off <= allowed, "off by {off} of {allowed}");
+                Ok(())
+            },
+        )
         .unwrap();
 }
 
@@ -38,7 +41,8 @@ fn gates_are_within_rounding(level: Level, kind: Kind) {
 fn large_and_non_finite_gates_are_those_of_the_formula() {
     let gates = [-1e30f32, -200.0, -88.5, 0.0, 88.5, 1e30, f32::NAN];
     let input = Tensor::from_slice(&gates).view([7, 1]);
-    let input = Tensor::cat(&[&input.expand([7, 16], false), &Tensor::ones([7, 16], (Kind::Float, tch::Device::Cpu))], 1);
+    let input =
+        Tensor::cat(&[&input.expand([7, 16], false), &Tensor::ones([7, 16], (Kind::Float, tch::Device::Cpu))], 1);
     for level in Level::available() {
         let ours = on(level, &input).unwrap().unwrap();
         for (row, gate) in gates.iter().enumerate() {

@@ -8,8 +8,11 @@ use tch::{Kind, TchError, Tensor};
 
 use crate::dispatch::{Choice, Level};
 
-/// Tokens up to which our own product is used; libtorch's matrix products take over beyond.
-const FEW: i64 = 12;
+/// Tokens up to which our own product is used; libtorch's matrix products, which reuse each weight more, take over
+/// beyond. They do so sooner where the processor multiplies bf16 (README.md has the times).
+fn few(level: Level, kind: Kind) -> i64 {
+    if level == Level::Avx512 && kind == Kind::BFloat16 { 8 } else { 12 }
+}
 
 /// `input · weightᵀ`, plus `bias` and `residual` where given, in `kind`.
 ///
@@ -34,7 +37,10 @@ pub fn linear(
         return reference(input, weight, bias, residual, kind);
     };
     let alike = operands.iter().flatten().all(|operand| operand.kind() == input.kind());
-    if alike && input.size2()?.0 <= FEW && let Some(output) = rows::product(level, input, weight, bias, residual, kind)? {
+    if alike
+        && input.size2()?.0 <= few(level, input.kind())
+        && let Some(output) = rows::product(level, input, weight, bias, residual, kind)?
+    {
         return Ok(output);
     }
     if level < Level::Avx512 && input.kind() != Kind::Float {

@@ -34,7 +34,8 @@ fn products_are_within_rounding(level: Level, kind: Kind) {
             if added {
                 expected += double(&residual);
             }
-            let sums = (columns as f64 + 4.0) * unit(Kind::Float) * (columns as f64 * magnitude * magnitude + 2.0 * magnitude);
+            let sums =
+                (columns as f64 + 4.0) * unit(Kind::Float) * (columns as f64 * magnitude * magnitude + 2.0 * magnitude);
             let smallest = if output == Kind::Half { 6e-8 } else { 1e-37 };
             let allowed = sums + unit(output) * largest(&expected) * 1.01 + smallest;
             let off = distance(&ours, &expected);

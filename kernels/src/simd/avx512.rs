@@ -46,6 +46,11 @@ impl Isa for Avx512 {
         store_f16(to: *mut f16, value: __m512) {
             _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT))
         }
+        codes(from: *const u8, shift: u32, mask: u32) -> __m512 {
+            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()));
+            let shifted = _mm512_srl_epi32(bytes, _mm_cvtsi32_si128(shift as i32));
+            _mm512_cvtepi32_ps(_mm512_and_si512(shifted, _mm512_set1_epi32(mask as i32)))
+        }
         add(a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
         sub(a: __m512, b: __m512) -> __m512 { _mm512_sub_ps(a, b) }
         mul(a: __m512, b: __m512) -> __m512 { _mm512_mul_ps(a, b) }

@@ -59,6 +59,8 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     unsafe fn store_bf16(to: *mut bf16, value: Self::V);
     unsafe fn load_f16(from: *const f16) -> Self::V;
     unsafe fn store_f16(to: *mut f16, value: Self::V);
+    /// Of each byte, the bits above `shift` that `mask` covers.
+    unsafe fn codes(from: *const u8, shift: u32, mask: u32) -> Self::V;
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;

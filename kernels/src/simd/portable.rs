@@ -45,6 +45,9 @@ impl Isa for Portable {
         outer_bf16(sum: Lanes, shared: *const f32, lanes: *const f32) -> Lanes {
             Self::fma(Self::splat(*shared), Self::load(lanes), sum)
         }
+        codes(from: *const u8, shift: u32, mask: u32) -> Lanes {
+            from.cast::<[u8; LANES]>().read_unaligned().map(|byte| (u32::from(byte) >> shift & mask) as f32)
+        }
         dot_bf16(sum: Lanes, factors: *const f32, from: *const bf16) -> Lanes {
             Self::fma(Self::load(factors), Self::load_bf16(from), sum)
         }
