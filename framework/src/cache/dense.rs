@@ -31,10 +31,10 @@ impl Layout for Dense {
         vec![size[1]; size[0] as usize]
     }
 
-    fn part(&self, _: &Tensor, _: f64) -> Result<Part<'_>> {
+    fn parts(&self, _: &Tensor, _: f64) -> Result<Vec<Part<'_>>> {
         let length = self.keys.size3()?.1;
         let extent = Extent::Uniform { capacity: length, length };
-        Ok(Part::Rows { keys: &self.keys, values: &self.values, extent, mask: Mask::None })
+        Ok(vec![Part::Rows { keys: &self.keys, values: &self.values, extent, mask: Mask::None }])
     }
 
     fn share(&self) -> Box<dyn Layout> {

@@ -3,6 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::dense::Dense;
+use super::quantized::{Quantization, Quantized};
 use super::ragged::Ragged;
 use super::tail::Tail;
 use super::{Layout, file};
@@ -106,7 +107,9 @@ impl LayerCache {
     /// # Errors
     /// The query does not fit the cache.
     pub fn sequence(&self, query: &Tensor, scale: f64) -> Result<Sequence<'_>> {
-        Ok(Sequence { queries: query.size3()?.1, parts: vec![self.prefix.part(query, scale)?, self.tail.part()?] })
+        let mut parts = self.prefix.parts(query, scale)?;
+        parts.push(self.tail.part()?);
+        Ok(Sequence { queries: query.size3()?.1, parts })
     }
 
     /// The cache that a selection over all its entries (prefix, then tail) leaves; the result has an empty tail.
@@ -140,6 +143,10 @@ impl LayerCache {
         Ok(Self { prefix, tail: Tail::like(&tail_keys)? })
     }
 
+    pub(super) fn quantized(&self, options: Quantization) -> Result<Self> {
+        Ok(Self { prefix: Box::new(Quantized::of(self.prefix.as_ref(), options)?), tail: self.tail.fork()? })
+    }
+
     pub(super) fn forget(&mut self, tokens: i64) -> Result<()> {
         self.tail.forget(tokens)
     }
@@ -162,6 +169,7 @@ pub(super) fn layout_from(name: &str, mut take: impl FnMut(&str) -> Result<Tenso
             let indptr = Vec::try_from(take("indptr")?)?;
             Ok(Box::new(Ragged::new(take("keys")?, take("values")?, indptr)?))
         }
+        Quantized::NAME => Ok(Box::new(Quantized::from_tensors(take)?)),
         other => Err(Error::input(format!("cache layout `{other}` is not one of {}", file::KNOWN_LAYOUTS.join(", ")))),
     }
 }

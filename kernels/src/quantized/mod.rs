@@ -48,19 +48,19 @@ impl Bits {
 #[derive(Debug)]
 pub struct Quantized {
     /// Bits of a code.
-    pub bits: Bits,
+    pub(crate) bits: Bits,
     /// Tokens of a group of keys.
-    pub group: i64,
+    pub(crate) group: i64,
     /// KV head `h` owns groups `indptr[h]..indptr[h + 1]`.
-    pub indptr: Vec<i64>,
+    pub(crate) indptr: Vec<i64>,
     /// `[rows, head_dim / codes a byte]`, bytes
-    pub key_codes: Tensor,
+    pub(crate) key_codes: Tensor,
     /// Step and zero of every channel of a group, float16 `[groups, 2, head_dim]`
-    pub key_scales: Tensor,
+    pub(crate) key_scales: Tensor,
     /// `[rows, head_dim / codes a byte]`, bytes
-    pub value_codes: Tensor,
+    pub(crate) value_codes: Tensor,
     /// Step and zero of every token, float16 `[rows, 2]`
-    pub value_scales: Tensor,
+    pub(crate) value_scales: Tensor,
 }
 
 impl Quantized {
@@ -71,22 +71,17 @@ impl Quantized {
     /// within float16.
     pub fn new(keys: &Tensor, values: &Tensor, indptr: Vec<i64>, bits: Bits, group: i64) -> Result<Self, TchError> {
         let (rows, head_dim) = keys.size2()?;
-        let ascending = indptr.windows(2).all(|pair| pair[0] <= pair[1]) && indptr.first() == Some(&0);
-        if group < 1
-            || !ascending
-            || indptr.last().and_then(|groups| groups.checked_mul(group)) != Some(rows)
-            || head_dim % bits.per_byte() != 0
-            || values.size() != keys.size()
-        {
+        let groups = whole_groups(&indptr, group, rows)?;
+        if head_dim % bits.per_byte() != 0 || values.size() != keys.size() {
             return Err(TchError::Shape(format!(
-                "keys {:?} and values {:?} are not groups of {group} as {indptr:?} counts them, {} codes a byte",
+                "keys {:?} and values {:?} cannot be quantized with {} codes a byte",
                 keys.size(),
                 values.size(),
                 bits.per_byte()
             )));
         }
         let (key_codes, key_scales) =
-            quantize(&keys.f_to_kind(Kind::Float)?.f_view([rows / group, group, head_dim])?, 1, bits)?;
+            quantize(&keys.f_to_kind(Kind::Float)?.f_view([groups, group, head_dim])?, 1, bits)?;
         let (value_codes, value_scales) = quantize(&values.f_to_kind(Kind::Float)?, 1, bits)?;
         Ok(Self {
             bits,
@@ -97,6 +92,73 @@ impl Quantized {
             value_codes: pack(&value_codes, bits)?,
             value_scales: value_scales.f_view([rows, 2])?,
         })
+    }
+
+    /// From what [`Self::tensors`] gave: codes and scales of `keys`, then of `values`.
+    ///
+    /// # Errors
+    /// The tensors' shapes or dtypes do not fit each other and `indptr`.
+    pub fn restore(
+        bits: Bits,
+        group: i64,
+        indptr: Vec<i64>,
+        [key_codes, key_scales]: [Tensor; 2],
+        [value_codes, value_scales]: [Tensor; 2],
+    ) -> Result<Self, TchError> {
+        let (rows, width) = value_codes.size2()?;
+        let head_dim = width * bits.per_byte();
+        let groups = whole_groups(&indptr, group, rows)?;
+        let fits = key_codes.size() == [rows, width]
+            && key_scales.size() == [groups, 2, head_dim]
+            && value_scales.size() == [rows, 2]
+            && [&key_codes, &value_codes].iter().all(|codes| codes.kind() == Kind::Uint8)
+            && [&key_scales, &value_scales].iter().all(|scales| scales.kind() == Kind::Half);
+        if !fits {
+            return Err(TchError::Shape(format!(
+                "quantized codes {:?}, scales {:?}",
+                key_codes.size(),
+                key_scales.size()
+            )));
+        }
+        Ok(Self { bits, group, indptr, key_codes, key_scales, value_codes, value_scales })
+    }
+
+    /// Another handle on the same storage.
+    pub fn share(&self) -> Self {
+        Self {
+            bits: self.bits,
+            group: self.group,
+            indptr: self.indptr.clone(),
+            key_codes: self.key_codes.shallow_clone(),
+            key_scales: self.key_scales.shallow_clone(),
+            value_codes: self.value_codes.shallow_clone(),
+            value_scales: self.value_scales.shallow_clone(),
+        }
+    }
+
+    /// Bits of a code.
+    pub fn bits(&self) -> Bits {
+        self.bits
+    }
+
+    /// Tokens of a group of keys.
+    pub fn group(&self) -> i64 {
+        self.group
+    }
+
+    /// Offsets of the heads in groups.
+    pub fn indptr(&self) -> &[i64] {
+        &self.indptr
+    }
+
+    /// Codes and scales by name.
+    pub fn tensors(&self) -> [(&'static str, &Tensor); 4] {
+        [
+            ("key_codes", &self.key_codes),
+            ("key_scales", &self.key_scales),
+            ("value_codes", &self.value_codes),
+            ("value_scales", &self.value_scales),
+        ]
     }
 
     /// Keys and values again, float32 `[rows, head_dim]`, with torch operations: the reference of the kernels.
@@ -123,9 +185,18 @@ impl Quantized {
 
     /// Allocated bytes.
     pub fn bytes(&self) -> usize {
-        let tensors = [&self.key_codes, &self.key_scales, &self.value_codes, &self.value_scales];
-        let held: usize = tensors.iter().map(|tensor| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum();
+        let held: usize =
+            self.tensors().iter().map(|(_, tensor)| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum();
         held + self.indptr.len() * size_of::<i64>()
+    }
+}
+
+/// Groups in all, where `indptr` counts `rows` rows in ascending order.
+fn whole_groups(indptr: &[i64], group: i64, rows: i64) -> Result<i64, TchError> {
+    let ascending = indptr.windows(2).all(|pair| pair[0] <= pair[1]) && indptr.first() == Some(&0);
+    match indptr.last() {
+        Some(&groups) if ascending && group >= 1 && groups.checked_mul(group) == Some(rows) => Ok(groups),
+        _ => Err(TchError::Shape(format!("{rows} rows are not groups of {group} as {indptr:?} counts them"))),
     }
 }
 
