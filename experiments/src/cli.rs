@@ -166,6 +166,12 @@ pub enum BenchLayout {
     Dense,
     /// Half of the pairs, a number of its own in every head (adakv of knorm at 0.5)
     Ragged,
+    /// Everything, in 8 bits
+    Int8,
+    /// Everything, in 4 bits
+    Int4,
+    /// Everything, in 2 bits
+    Int2,
 }
 
 impl std::fmt::Display for BenchLayout {
@@ -173,6 +179,9 @@ impl std::fmt::Display for BenchLayout {
         f.write_str(match self {
             Self::Dense => "dense",
             Self::Ragged => "ragged",
+            Self::Int8 => "int8",
+            Self::Int4 => "int4",
+            Self::Int2 => "int2",
         })
     }
 }

@@ -1,4 +1,5 @@
 //! Kernels at the shapes of SmolLM2-135M, with bytes or operations a second; the memory's speed comes first.
+#![allow(clippy::unwrap_used, reason = "in a benchmark a panic is the message")]
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 //! Each folder holds the operation's plain reference (torch operations) and faster implementations that are tested
 //! against it. Callers see the operation, not the implementation: device, dtype and the processor choose
 //! ([`dispatch`]), and `PRESSROOM_KERNELS=reference` forces the reference.
+#![allow(clippy::needless_range_loop, reason = "register tiles are several arrays with the same indices")]
 
 pub mod attention;
 pub mod dispatch;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use pressroom::cache::KvCache;
+use pressroom::cache::{Bits, KvCache, Quantization};
 use pressroom::pipeline::{DecodeOptions, answer};
 use pressroom::press::{Budget, Params, Pipeline, Stage};
 use pressroom_kernels::dispatch::{Choice, Level};
@@ -122,7 +122,7 @@ fn machine(threads: i32) -> String {
 fn prefill(engine: &Engine, tokens: usize, layout: BenchLayout, rounds: usize) -> Result<(KvCache, Times)> {
     let layers = engine.model.geometry().layers;
     let pipeline = match layout {
-        BenchLayout::Dense => Pipeline::default(),
+        BenchLayout::Dense | BenchLayout::Int8 | BenchLayout::Int4 | BenchLayout::Int2 => Pipeline::default(),
         BenchLayout::Ragged => {
             let registry = pressroom_presses::registry()?;
             let find = |name: &str| registry.find(name).with_context(|| format!("the registry has no {name}"));
@@ -142,10 +142,25 @@ fn prefill(engine: &Engine, tokens: usize, layout: BenchLayout, rounds: usize) -
         drop(cache.take());
         let start = Instant::now();
         let session = engine.compress(&ids, &[&pipeline], 0)?.pop().context("the session is gone")??;
-        cache = Some(session.into_cache(layers)?);
+        let whole = session.into_cache(layers)?;
+        cache = Some(match quantization(layout) {
+            Some(quantization) => whole.quantized(quantization)?,
+            None => whole,
+        });
         times.push(start.elapsed().as_secs_f64());
     }
     Ok((cache.context("rounds is 0: there is nothing to measure")?, Times::of(times)))
+}
+
+/// How a layout quantizes: groups of 64 tokens, the last 128 in full precision.
+fn quantization(layout: BenchLayout) -> Option<Quantization> {
+    let bits = match layout {
+        BenchLayout::Dense | BenchLayout::Ragged => return None,
+        BenchLayout::Int8 => Bits::Eight,
+        BenchLayout::Int4 => Bits::Four,
+        BenchLayout::Int2 => Bits::Two,
+    };
+    Some(Quantization { bits, group: 64, residual: 128 })
 }
 
 /// Decodes with `batch` forks of a cache; every step is a time.

@@ -165,11 +165,10 @@ impl<I: Isa, E: Element, O: Element> Task<'_, I, E, O> {
             }
         }
         for (index, sums) in sums.iter_mut().enumerate() {
-            for addend in [self.bias.map(|bias| (bias, 0)), self.residual.map(|all| (all, token + index))] {
-                if let Some((addend, token)) = addend {
-                    for (sum, addend) in sums.iter_mut().zip(&addend.row(0, token)[row..row + count]) {
-                        *sum += addend.to_f32();
-                    }
+            let addends = [self.bias.map(|bias| (bias, 0)), self.residual.map(|all| (all, token + index))];
+            for (addend, token) in addends.into_iter().flatten() {
+                for (sum, addend) in sums.iter_mut().zip(&addend.row(0, token)[row..row + count]) {
+                    *sum += addend.to_f32();
                 }
             }
             // SAFETY: the task owns these columns.
