@@ -20,7 +20,7 @@ pub use context::attend_context;
 #[cfg(test)]
 pub(crate) use parts::on;
 pub use parts::{Extent, Part, Sequence, attend_parts};
-pub use reference::{attend, attend_ragged};
+pub use reference::{attend, attend_ragged, attend_rows};
 pub use state::AttentionState;
 
 /// Which of the keys a query sees.

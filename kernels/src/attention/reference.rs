@@ -67,10 +67,10 @@ pub fn attend_ragged(
     Ok(AttentionState { output: Tensor::f_cat(&outputs, 0)?, lse: Tensor::f_cat(&lses, 0)? })
 }
 
-/// Attention of `query` over a part of plain rows.
+/// Attention of `query` over a part of plain rows, for layouts that have to prepare the query first.
 ///
 /// * `query`: `[heads, queries, head_dim]`
-pub(super) fn attend_rows(
+pub fn attend_rows(
     query: &Tensor,
     keys: &Tensor,
     values: &Tensor,
