@@ -28,6 +28,7 @@ pub fn dtype_of(kind: Kind) -> Result<Dtype> {
         Kind::BFloat16 => Ok(Dtype::BF16),
         Kind::Half => Ok(Dtype::F16),
         Kind::Int64 => Ok(Dtype::I64),
+        Kind::Uint8 => Ok(Dtype::U8),
         other => Err(Error::input(format!("tensors of kind {other:?} are not stored in files"))),
     }
 }

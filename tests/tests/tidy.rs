@@ -33,7 +33,7 @@ fn code(text: &str) -> &str {
 }
 
 fn is_test(name: &str) -> bool {
-    name.starts_with("tests/") || name.contains("/tests")
+    name.starts_with("tests/") || name.contains("/tests") || name.contains("/benches/")
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The commands of `pressroom`.
 
 mod ask;
+mod bench;
 mod calibrate;
 mod doctor;
 mod model;
@@ -24,6 +25,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Run(args) => run::run(&args),
         Command::Ask(args) => ask::ask(&args),
         Command::Calibrate(args) => calibrate::calibrate(&args),
+        Command::Bench(args) => bench::bench(&args),
         Command::Press { command } => press::press(&command),
         Command::Model { command } => model::model(&command),
         Command::Doctor => doctor::doctor(),

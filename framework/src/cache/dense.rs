@@ -3,8 +3,8 @@
 use tch::Tensor;
 
 use super::{Layout, tensor_bytes};
-use crate::error::{During, Result};
-use pressroom_kernels::attention::{self, AttentionState, Mask};
+use crate::error::Result;
+use pressroom_kernels::attention::{Extent, Mask, Part};
 
 /// Keys and values, each `[kv_heads, tokens, head_dim]`.
 #[derive(Debug)]
@@ -31,9 +31,10 @@ impl Layout for Dense {
         vec![size[1]; size[0] as usize]
     }
 
-    fn attend(&self, query: &Tensor, scale: f64) -> Result<AttentionState> {
-        attention::attend(query, &self.keys, &self.values, Mask::None, scale)
-            .during("attention over a dense cache", &[query, &self.keys])
+    fn parts(&self, _: &Tensor, _: f64) -> Result<Vec<Part<'_>>> {
+        let length = self.keys.size3()?.1;
+        let extent = Extent::Uniform { capacity: length, length };
+        Ok(vec![Part::Rows { keys: &self.keys, values: &self.values, extent, mask: Mask::None }])
     }
 
     fn share(&self) -> Box<dyn Layout> {

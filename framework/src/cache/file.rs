@@ -8,13 +8,15 @@ use tch::{Device, Kind, Tensor};
 
 use super::dense::Dense;
 use super::layer::layout_from;
+use super::quantized::Quantized;
 use super::ragged::Ragged;
 use super::{KvCache, LayerCache};
 use crate::error::{Error, Result};
 use crate::tensors;
 
 /// Names that `layout` may have in a file.
-pub(super) const KNOWN_LAYOUTS: [&str; 4] = [Dense::NAME, Ragged::NAME, "pruned-dense", "pruned-ragged"];
+pub(super) const KNOWN_LAYOUTS: [&str; 5] =
+    [Dense::NAME, Ragged::NAME, Quantized::NAME, "pruned-dense", "pruned-ragged"];
 
 /// Marks the file's kind and version in its metadata.
 const FORMAT: &str = "pressroom-kv-cache-1";
@@ -62,6 +64,7 @@ impl KvCache {
             let view = file.tensor(name).map_err(|error| bad(error.to_string()))?;
             let kind = match view.dtype() {
                 Dtype::I64 => Kind::Int64,
+                Dtype::U8 => Kind::Uint8,
                 other => tensors::kind_of(other).ok_or_else(|| bad(format!("{name} has dtype {other:?}")))?,
             };
             tensors::from_bytes(view.data(), view.shape(), kind, device)

@@ -4,12 +4,14 @@ use tch::{Device, Kind, Tensor};
 
 use super::dense::Dense;
 use super::pruned::{Pruned, prune};
+use super::quantized::{Quantization, Quantized};
 use super::ragged::Ragged;
 use super::tail::Tail;
 use super::{Layout, file};
 use crate::error::{During, Error, Result};
 use crate::press::{Edits, Kept, RaggedIndices, Selection};
 use crate::view::Geometry;
+use pressroom_kernels::attention::{Sequence, attend_parts};
 
 /// The cache of one layer of one sequence.
 #[derive(Debug)]
@@ -154,8 +156,22 @@ impl LayerCache {
     /// # Errors
     /// The query does not fit the cache.
     pub fn attend(&self, query: &Tensor, scale: f64) -> Result<Tensor> {
-        let state = self.prefix.attend(query, scale)?.merge(&self.tail.attend(query, scale)?);
-        Ok(state.during("merging attention states", &[query])?.output)
+        let (heads, queries, head_dim) = query.size3()?;
+        let kv_heads = self.tail.used()?.0.size3()?.0;
+        attend_parts(&query.f_transpose(0, 1)?, &[self.sequence(query, scale)?], kv_heads, scale)
+            .and_then(|out| out.f_view([queries, heads, head_dim])?.f_transpose(0, 1)?.f_to_kind(Kind::Float))
+            .during("attention over a cache", &[query])
+    }
+
+    /// What the last appended tokens see, for attention of a whole batch at once. `query` is theirs,
+    /// `[heads, n, head_dim]`.
+    ///
+    /// # Errors
+    /// The query does not fit the cache.
+    pub fn sequence(&self, query: &Tensor, scale: f64) -> Result<Sequence<'_>> {
+        let mut parts = self.prefix.parts(query, scale)?;
+        parts.push(self.tail.part()?);
+        Ok(Sequence { queries: query.size3()?.1, parts })
     }
 
     /// Keys of one KV head where they lie, prefix and tail, each `[length, head_dim]`; key channels that were removed
@@ -238,6 +254,10 @@ impl LayerCache {
         caches.pop().ok_or_else(|| Error::input("a selection for no sequence"))
     }
 
+    pub(super) fn quantized(&self, options: Quantization) -> Result<Self> {
+        Ok(Self { prefix: Box::new(Quantized::of(self.prefix.as_ref(), options)?), tail: self.tail.fork()? })
+    }
+
     pub(super) fn forget(&mut self, tokens: i64) -> Result<()> {
         self.tail.forget(tokens)
     }
@@ -266,6 +286,7 @@ pub(super) fn layout_from(name: &str, take: &dyn Fn(&str) -> Result<Tensor>) -> 
             let indptr = Vec::try_from(take("indptr")?)?;
             Ok(Box::new(Ragged::new(take("keys")?, take("values")?, indptr)?))
         }
+        Quantized::NAME => Ok(Box::new(Quantized::from_tensors(take)?)),
         other => Err(Error::input(format!("cache layout `{other}` is not one of {}", file::KNOWN_LAYOUTS.join(", ")))),
     }
 }

@@ -9,16 +9,19 @@ mod dense;
 mod file;
 mod layer;
 mod pruned;
+mod quantized;
 mod ragged;
 mod tail;
 
 pub use layer::LayerCache;
+pub use pressroom_kernels::quantized::Bits;
+pub use quantized::Quantization;
 
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::view::Geometry;
-use pressroom_kernels::attention::AttentionState;
+use pressroom_kernels::attention::Part;
 
 /// How the KV pairs of a prefix are stored. One sequence, one layer.
 pub trait Layout: std::fmt::Debug + Send {
@@ -28,11 +31,13 @@ pub trait Layout: std::fmt::Debug + Send {
     /// KV pairs held by each KV head.
     fn lengths(&self) -> Vec<i64>;
 
-    /// Attention of `query`, `[heads, queries, head_dim]`, over all KV pairs; every pair is visible.
+    /// The KV pairs as parts of what new tokens see; every pair is visible. Rows and codes that attention kernels read
+    /// are given as they are; another layout gives the attention of `query`, `[heads, queries, head_dim]`, over its
+    /// own storage ([`Part::State`]).
     ///
     /// # Errors
     /// The query does not fit the layout.
-    fn attend(&self, query: &Tensor, scale: f64) -> Result<AttentionState>;
+    fn parts(&self, query: &Tensor, scale: f64) -> Result<Vec<Part<'_>>>;
 
     /// Another handle on the same storage.
     fn share(&self) -> Box<dyn Layout>;
@@ -113,6 +118,15 @@ impl KvCache {
     /// libtorch cannot allocate.
     pub fn fork(&self) -> Result<Self> {
         let layers = self.layers.iter().map(LayerCache::fork).collect::<Result<_>>()?;
+        Ok(Self { layers, position: self.position })
+    }
+
+    /// The same cache with the prefix of every layer quantized; appended tokens keep full precision.
+    ///
+    /// # Errors
+    /// A byte's codes do not divide the channels of a head, or a value is not within float16.
+    pub fn quantized(&self, options: Quantization) -> Result<Self> {
+        let layers = self.layers.iter().map(|layer| layer.quantized(options)).collect::<Result<_>>()?;
         Ok(Self { layers, position: self.position })
     }
 

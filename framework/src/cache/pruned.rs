@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::{Layout, tensor_bytes};
 use crate::error::{During, Error, Result};
-use pressroom_kernels::attention::AttentionState;
+use pressroom_kernels::attention::{Part, attend_rows};
 
 /// A layout whose keys have fewer channels than the model's. Queries are reduced to the same channels, so the removed
 /// ones count as zero without being stored.
@@ -46,7 +46,7 @@ impl Layout for Pruned {
         self.stored.lengths()
     }
 
-    fn attend(&self, query: &Tensor, scale: f64) -> Result<AttentionState> {
+    fn parts(&self, query: &Tensor, scale: f64) -> Result<Vec<Part<'_>>> {
         let (heads, queries, _) = query.size3()?;
         let (kv_heads, kept) = self.channels.size2()?;
         let reduced = self
@@ -55,7 +55,16 @@ impl Layout for Pruned {
             .and_then(|channels| channels.f_unsqueeze(1)?.f_expand([heads, queries, kept], false))
             .and_then(|channels| query.f_gather(2, &channels, false))
             .during("reducing queries to the kept channels", &[query, &self.channels])?;
-        self.stored.attend(&reduced, scale)
+        // Rows whose keys are narrower than their values are attended to here, with the reduced query.
+        let attended = |part: Part<'_>| match part {
+            Part::Rows { keys, values, extent, mask } => Ok(Part::State(
+                attend_rows(&reduced, keys, values, extent, mask, scale)
+                    .during("attention over kept channels", &[&reduced, keys])?,
+            )),
+            Part::State(state) => Ok(Part::State(state)),
+            Part::Quantized(_) => Err(Error::input("quantized keys have all their channels")),
+        };
+        self.stored.parts(&reduced, scale)?.into_iter().map(attended).collect()
     }
 
     fn share(&self) -> Box<dyn Layout> {

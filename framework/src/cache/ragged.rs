@@ -3,8 +3,8 @@
 use tch::Tensor;
 
 use super::{Layout, tensor_bytes};
-use crate::error::{During, Error, Result};
-use pressroom_kernels::attention::{self, AttentionState};
+use crate::error::{Error, Result};
+use pressroom_kernels::attention::{Extent, Mask, Part};
 
 /// Keys and values, each `[Σ lengths, head_dim]`, head after head; head `h` owns rows `indptr[h]..indptr[h + 1]`.
 #[derive(Debug)]
@@ -32,6 +32,12 @@ impl Ragged {
         }
         Ok(Self { keys: keys.f_contiguous()?, values: values.f_contiguous()?, indptr })
     }
+
+    /// Another handle on the same storage.
+    pub(super) fn handle(&self) -> Self {
+        let indptr = self.indptr.clone();
+        Self { keys: self.keys.shallow_clone(), values: self.values.shallow_clone(), indptr }
+    }
 }
 
 impl Layout for Ragged {
@@ -43,14 +49,13 @@ impl Layout for Ragged {
         self.indptr.windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
 
-    fn attend(&self, query: &Tensor, scale: f64) -> Result<AttentionState> {
-        attention::attend_ragged(query, &self.keys, &self.values, &self.indptr, scale)
-            .during("attention over a ragged cache", &[query, &self.keys])
+    fn parts(&self, _: &Tensor, _: f64) -> Result<Vec<Part<'_>>> {
+        let extent = Extent::Ragged(&self.indptr);
+        Ok(vec![Part::Rows { keys: &self.keys, values: &self.values, extent, mask: Mask::None }])
     }
 
     fn share(&self) -> Box<dyn Layout> {
-        let indptr = self.indptr.clone();
-        Box::new(Self { keys: self.keys.shallow_clone(), values: self.values.shallow_clone(), indptr })
+        Box::new(self.handle())
     }
 
     fn head(&self, head: usize) -> Result<(Tensor, Tensor)> {

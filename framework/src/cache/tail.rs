@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::tensor_bytes;
 use crate::error::{During, Error, Result};
-use pressroom_kernels::attention::{self, AttentionState, Mask};
+use pressroom_kernels::attention::{Extent, Mask, Part};
 
 /// Tokens of room that a tail starts with.
 const FIRST_CAPACITY: i64 = 64;
@@ -67,11 +67,10 @@ impl Tail {
         Ok(())
     }
 
-    /// Causal attention of `query`, `[heads, queries, head_dim]`, whose keys are the last ones appended.
-    pub(super) fn attend(&self, query: &Tensor, scale: f64) -> Result<AttentionState> {
-        let (keys, values) = self.used()?;
-        attention::attend(query, &keys, &values, Mask::Causal, scale)
-            .during("attention over appended tokens", &[query, &keys])
+    /// What queries see whose keys are the last ones appended: causally, all that was appended.
+    pub(super) fn part(&self) -> Result<Part<'_>> {
+        let extent = Extent::Uniform { capacity: self.keys.size3()?.1, length: self.length };
+        Ok(Part::Rows { keys: &self.keys, values: &self.values, extent, mask: Mask::Causal })
     }
 
     /// Forgets the last `tokens`.

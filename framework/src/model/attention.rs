@@ -2,11 +2,11 @@
 
 use tch::{Kind, Tensor};
 
-use super::rope::Rotary;
 use super::weights::Weights;
 use crate::error::{During, Result};
 use crate::view::Geometry;
 use pressroom_kernels::attention::default_scale;
+use pressroom_kernels::{linear, rotary};
 
 /// A linear map with an optional bias.
 #[derive(Debug)]
@@ -37,7 +37,17 @@ impl Linear {
     }
 
     pub(super) fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        input.f_linear(&self.weight, self.bias.as_ref()).during("a linear layer", &[input, &self.weight])
+        self.run(input, None)
+    }
+
+    /// The map of `input`, added to `residual`.
+    pub(super) fn added_to(&self, residual: &Tensor, input: &Tensor) -> Result<Tensor> {
+        self.run(input, Some(residual))
+    }
+
+    fn run(&self, input: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        linear::linear(input, &self.weight, self.bias.as_ref(), residual, input.kind())
+            .during("a linear layer", &[input, &self.weight])
     }
 }
 
@@ -80,30 +90,10 @@ impl Attention {
         &self.output.weight
     }
 
-    /// Projects attention outputs, `[tokens, heads * head_dim]`, back to the residual stream.
-    pub(super) fn finish(&self, attended: &Tensor) -> Result<Tensor> {
-        self.output.forward(attended)
+    /// Projects attention outputs, `[tokens, heads * head_dim]`, back to the residual `stream`.
+    pub(super) fn finish(&self, stream: &Tensor, attended: &Tensor) -> Result<Tensor> {
+        self.output.added_to(stream, attended)
     }
-}
-
-/// Causal attention of a whole context over itself: `queries` `[heads, tokens, head_dim]`, `keys` and `values`
-/// `[kv_heads, tokens, head_dim]`, all after rotary embedding. Gives `[tokens, heads * head_dim]`.
-pub(super) fn attend_context(queries: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Tensor> {
-    let (heads, tokens, head_dim) = queries.size3()?;
-    let batched = |data: &Tensor| data.f_unsqueeze(0);
-    let grouped = heads != keys.size3()?.0;
-    Tensor::f_scaled_dot_product_attention::<&Tensor>(
-        &batched(queries)?,
-        &batched(keys)?,
-        &batched(values)?,
-        None,
-        0.0,
-        true,
-        None,
-        grouped,
-    )
-    .and_then(|out| out.f_squeeze_dim(0)?.f_transpose(0, 1)?.f_reshape([tokens, heads * head_dim]))
-    .during("attention over the context", &[queries, keys])
 }
 
 /// Attention weights of the last `count` queries over all keys, float32 `[heads, count, tokens]`.
@@ -137,6 +127,13 @@ pub(super) fn attention_sums(queries: &Tensor, keys: &Tensor) -> Result<Tensor> 
 }
 
 /// Rotates `data`, `[tokens, heads, head_dim]`, with tables `[tokens, head_dim]`.
-pub(super) fn rotate_tokens(data: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Result<Tensor> {
-    Rotary::rotate(data, &cos.f_unsqueeze(1)?, &sin.f_unsqueeze(1)?)
+pub(super) fn rotate_tokens(data: &Tensor, tables: &(Tensor, Tensor)) -> Result<Tensor> {
+    let output = Tensor::f_empty(data.size(), (data.kind(), data.device()))?;
+    rotate_into(data, tables, &output)?;
+    Ok(output)
+}
+
+/// Writes `data`, `[tokens, heads, head_dim]`, rotated, to `output`, which has the same shape.
+pub(super) fn rotate_into(data: &Tensor, (cos, sin): &(Tensor, Tensor), output: &Tensor) -> Result<()> {
+    rotary::rotate_into(data, cos, sin, output).during("rotary embedding", &[data, cos])
 }

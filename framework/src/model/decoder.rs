@@ -5,9 +5,7 @@ mod plain;
 use indicatif::ProgressBar;
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{
-    Attention, Linear, Projected, attend_context, attention_sums, attention_weights, rotate_tokens,
-};
+use super::attention::{Attention, Linear, Projected, attention_sums, attention_weights, rotate_into, rotate_tokens};
 use super::config::LlamaConfig;
 use super::folder::ModelFolder;
 use super::rope::Rotary;
@@ -17,7 +15,8 @@ use crate::error::{During, Error, Result};
 use crate::hooks::{self, AttentionHook};
 use crate::press::{Needs, Span, StepHook, StepView};
 use crate::view::{Geometry, LayerView, Materialised, union_of};
-use pressroom_kernels::attention::default_scale;
+use pressroom_kernels::attention::{attend_context, attend_parts, default_scale};
+use pressroom_kernels::{gate, linear, norm};
 
 pub use plain::Sensitivity;
 
@@ -192,16 +191,21 @@ impl Llama {
         let tokens = stream.size2()?.0;
         let spare_queries =
             last && needs.queries == Span::None && needs.attention == Span::None && !needs.attention_sums;
-        let (mut raw, mut queries, mut keys, mut values, mut hidden) = (vec![], vec![], vec![], vec![], vec![]);
+        let Geometry { heads, kv_heads, head_dim, .. } = self.geometry;
+        let by_head = |heads: i64| Tensor::f_empty([heads, tokens, head_dim], (self.kind, self.device));
+        let (keys, values) = (by_head(kv_heads)?, by_head(kv_heads)?);
+        let queries = if spare_queries { None } else { Some(by_head(heads)?) };
+        let (mut raw, mut hidden) = (vec![], vec![]);
         for start in (0..tokens).step_by(SLICE as usize) {
             let length = SLICE.min(tokens - start);
             let normed = self.rms_norm(&stream.f_narrow(0, start, length)?, &layer.input_norm)?;
             let projected = layer.attention.project(&normed)?;
             let tables = (tables.0.f_narrow(0, start, length)?, tables.1.f_narrow(0, start, length)?);
-            keys.push(rotate_tokens(&projected.keys, &tables)?);
-            values.push(projected.values);
-            if !spare_queries {
-                queries.push(rotate_tokens(&projected.queries, &tables)?);
+            let own = |all: &Tensor| all.f_narrow(1, start, length)?.f_transpose(0, 1);
+            rotate_into(&projected.keys, &tables, &own(&keys)?)?;
+            own(&values)?.f_copy_(&projected.values)?;
+            if let Some(queries) = &queries {
+                rotate_into(&projected.queries, &tables, &own(queries)?)?;
             }
             if needs.queries != Span::None {
                 raw.push(projected.queries);
@@ -210,11 +214,6 @@ impl Llama {
                 hidden.push(normed);
             }
         }
-        // `[tokens, heads, head_dim]` slices to `[heads, tokens, head_dim]` in an allocation of its own.
-        let by_head = |slices: Vec<Tensor>| -> Result<Tensor> {
-            Ok(Tensor::f_cat(&slices, 0)?.f_transpose(0, 1)?.f_contiguous()?)
-        };
-        let (keys, values) = (by_head(keys)?, by_head(values)?);
         let mut parts = Materialised::default();
         if needs.output_projection {
             parts.output_projection = Some(layer.attention.output_weight().shallow_clone());
@@ -228,8 +227,7 @@ impl Llama {
             parts.queries = Some(last.f_transpose(0, 1)?.f_contiguous()?.f_unsqueeze(0)?);
         }
         let mut next = stream.shallow_clone();
-        if !spare_queries {
-            let queries = by_head(queries)?;
+        if let Some(queries) = queries {
             if needs.attention != Span::None {
                 let weights = attention_weights(&queries, &keys, needs.attention.of(tokens))?;
                 parts.attention = Some(weights.f_unsqueeze(0)?);
@@ -238,7 +236,8 @@ impl Llama {
                 parts.attention_sums = Some(attention_sums(&queries, &keys)?.f_unsqueeze(0)?);
             }
             if !last {
-                let attended = attend_context(&queries, &keys, &values)?;
+                let attended = attend_context(&queries, &keys, &values)
+                    .during("attention over the context", &[&queries, &keys])?;
                 next = self.finish_layer(layer, stream, &attended)?;
             }
         }
@@ -267,38 +266,22 @@ impl Llama {
         for (index, layer) in self.layers.iter().enumerate() {
             let hidden_states = self.rms_norm(&stream, &layer.input_norm)?;
             let Projected { queries: unrotated, keys, values } = layer.attention.project(&hidden_states)?;
-            let queries = rotate_tokens(&unrotated, &tables)?.f_transpose(0, 1)?;
-            let keys = rotate_tokens(&keys, &tables)?.f_transpose(0, 1)?;
-            let values = values.f_transpose(0, 1)?;
-            let mut attended = Vec::with_capacity(batch.len());
+            let queries = rotate_tokens(&unrotated, &tables)?;
+            let keys = rotate_tokens(&keys, &tables)?;
+            let mut sequences = Vec::with_capacity(batch.len());
             let mut start = 0;
             for step in batch.iter_mut() {
                 let length = step.tokens.len() as i64;
-                let own = |data: &Tensor| data.f_narrow(1, start, length);
-                let position = step.cache.position();
+                let own = |data: &Tensor| data.f_narrow(0, start, length)?.f_transpose(0, 1);
                 let cache = step.cache.layer_mut(index)?;
                 cache.append(&own(&keys)?, &own(&values)?)?;
-                attended.push(cache.attend(&own(&queries)?, scale)?);
-                if let Some(hook) = step.hook.as_deref_mut() {
-                    let view = StepView {
-                        layer: index,
-                        geometry: self.geometry,
-                        rotary: &self.rotary,
-                        position,
-                        hidden_states: &hidden_states.f_narrow(0, start, length)?,
-                        queries: &unrotated.f_narrow(0, start, length)?.f_transpose(0, 1)?,
-                        output_projection: layer.attention.output_weight(),
-                        cache,
-                    };
-                    if let Some(selection) = hooks::guard(index, &keys.size(), || hook.on_layer(&view))? {
-                        *cache = cache.select(&selection)?;
-                    }
-                }
+                sequences.push(cache.sequence(&own(&queries)?, scale)?);
                 start += length;
             }
-            let attended = Tensor::f_cat(&attended, 1)?.f_to_kind(self.kind)?;
-            let attended =
-                attended.f_transpose(0, 1)?.f_reshape([start, self.geometry.heads * self.geometry.head_dim])?;
+            let attended = attend_parts(&queries, &sequences, self.geometry.kv_heads, scale)
+                .during("attention over caches", &[&queries])?;
+            drop(sequences);
+            self.show_step(index, batch, &hidden_states, &unrotated)?;
             stream = self.finish_layer(layer, &stream, &attended)?;
         }
         for step in batch {
@@ -307,15 +290,41 @@ impl Llama {
         self.rms_norm(&stream, &self.norm)
     }
 
+    /// Shows a layer's new tokens to the hooks of a batch, and lets their decisions shrink the caches.
+    fn show_step(&self, index: usize, batch: &mut [Step<'_>], hidden: &Tensor, queries: &Tensor) -> Result<()> {
+        let mut start = 0;
+        for step in batch {
+            let length = step.tokens.len() as i64;
+            if let Some(hook) = step.hook.as_deref_mut() {
+                let position = step.cache.position();
+                let cache = step.cache.layer_mut(index)?;
+                let view = StepView {
+                    layer: index,
+                    geometry: self.geometry,
+                    rotary: &self.rotary,
+                    position,
+                    hidden_states: &hidden.f_narrow(0, start, length)?,
+                    queries: &queries.f_narrow(0, start, length)?.f_transpose(0, 1)?,
+                    output_projection: self.layers[index].attention.output_weight(),
+                    cache,
+                };
+                if let Some(selection) = hooks::guard(index, &queries.size(), || hook.on_layer(&view))? {
+                    *cache = cache.select(&selection)?;
+                }
+            }
+            start += length;
+        }
+        Ok(())
+    }
+
     /// Logits of hidden states, `[n, hidden]` to float32 `[n, vocab]`.
     ///
     /// # Errors
     /// The shapes do not fit.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
-        let logits =
-            hidden.f_linear::<&Tensor>(&self.output, None).during("the output layer", &[hidden, &self.output])?;
-        Ok(logits.f_to_kind(Kind::Float)?)
+        linear::linear(hidden, &self.output, None, None, Kind::Float)
+            .during("the output layer", &[hidden, &self.output])
     }
 
     /// Rotary tables of all new tokens of a batch, one sequence after another. Each sequence's are its own:
@@ -354,19 +363,16 @@ impl Llama {
         for start in (0..tokens).step_by(SLICE as usize) {
             let length = SLICE.min(tokens - start);
             let own = |data: &Tensor| data.f_narrow(0, start, length);
-            let residual = own(stream)?.f_add(&layer.attention.finish(&own(attended)?)?)?;
+            let residual = layer.attention.finish(&own(stream)?, &own(attended)?)?;
             let gate_up = layer.gate_up.forward(&self.rms_norm(&residual, &layer.output_norm)?)?;
-            let width = self.config.intermediate_size;
-            let gated = gate_up.f_narrow(1, 0, width)?.f_silu()?.f_mul(&gate_up.f_narrow(1, width, width)?)?;
-            slices.push(residual.f_add(&layer.down.forward(&gated)?)?);
+            let gated = gate::silu_mul(&gate_up).during("the gate of the MLP", &[&gate_up])?;
+            slices.push(layer.down.added_to(&residual, &gated)?);
         }
         Ok(Tensor::f_cat(&slices, 0)?)
     }
 
     fn rms_norm(&self, input: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        input
-            .f_rms_norm([self.config.hidden_size], Some(weight), self.config.rms_norm_eps)
-            .during("RMSNorm", &[input, weight])
+        norm::rms_norm(input, weight, self.config.rms_norm_eps).during("RMSNorm", &[input, weight])
     }
 }
 

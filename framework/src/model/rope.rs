@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::{LlamaConfig, RopeScaling};
 use crate::error::{During, Result};
+use pressroom_kernels::rotary;
 
 /// Frequencies of a model's rotary embedding.
 ///
@@ -123,11 +124,7 @@ impl Rotary {
     /// # Errors
     /// The shapes do not fit.
     pub fn rotate(data: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-        let rotated = data
-            .f_mul(cos)
-            .and_then(|direct| direct.f_add(&rotate_half(data)?.f_mul(sin)?))
-            .during("rotary embedding", &[data, cos])?;
-        Ok(rotated)
+        rotary::reference(data, cos, sin).during("rotary embedding", &[data, cos])
     }
 
     fn frequencies_for(&self, positions: &Tensor) -> Result<Tensor> {
@@ -154,12 +151,6 @@ fn angle_tables(positions: &Tensor, frequencies: &Tensor) -> Result<(Tensor, Ten
     let angles = positions.f_to_kind(Kind::Float)?.f_unsqueeze(-1)?.f_mul(frequencies)?;
     let angles = Tensor::f_cat(&[&angles, &angles], -1)?;
     Ok((angles.f_cos()?, angles.f_sin()?))
-}
-
-/// `(-second half, first half)` of the last dimension.
-fn rotate_half(data: &Tensor) -> Result<Tensor, tch::TchError> {
-    let halves = data.f_chunk(2, -1)?;
-    Tensor::f_cat(&[halves[1].f_neg()?, halves[0].shallow_clone()], -1)
 }
 
 /// `base^(-2i / dim)`, float32 `[dim / 2]`.

@@ -1,13 +1,26 @@
-//! Attention of a block of new tokens over cached keys and values, as a mergeable state.
+//! Attention of new tokens over cached keys and values, and of a whole context over itself.
 //!
-//! A cache keeps what was compressed and what was appended since in different places. Attention over
-//! each part yields an [`AttentionState`]; [`AttentionState::merge`] combines the states into exactly
-//! the attention over the union, so the parts are never copied together.
+//! A cache keeps what was compressed and what was appended since in different places. [`attend_parts`] runs over the
+//! parts of any number of sequences where they lie. A part that only its layout can read comes as an
+//! [`AttentionState`]; states merge into exactly the attention over the union.
 
+mod chunk;
+mod context;
+mod packed;
+mod partial;
+mod parts;
 mod reference;
 mod state;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tile;
 
-pub use reference::{attend, attend_ragged};
+pub use context::attend_context;
+#[cfg(test)]
+pub(crate) use parts::on;
+pub use parts::{Extent, Part, Sequence, attend_parts};
+pub use reference::{attend, attend_ragged, attend_rows};
 pub use state::AttentionState;
 
 /// Which of the keys a query sees.

@@ -2,7 +2,7 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::{AttentionState, Mask};
+use super::{AttentionState, Extent, Mask};
 
 /// Attention of `query` over the same number of keys in every KV head.
 ///
@@ -66,4 +66,23 @@ pub fn attend_ragged(
         lses.push(state.lse);
     }
     Ok(AttentionState { output: Tensor::f_cat(&outputs, 0)?, lse: Tensor::f_cat(&lses, 0)? })
+}
+
+/// Attention of `query` over a part of plain rows, for layouts that have to prepare the query first.
+///
+/// * `query`: `[heads, queries, head_dim]`
+pub fn attend_rows(
+    query: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    extent: Extent<'_>,
+    mask: Mask,
+    scale: f64,
+) -> Result<AttentionState, TchError> {
+    match extent {
+        Extent::Uniform { length, .. } => {
+            attend(query, &keys.f_narrow(1, 0, length)?, &values.f_narrow(1, 0, length)?, mask, scale)
+        }
+        Extent::Ragged(indptr) => attend_ragged(query, keys, values, indptr, scale),
+    }
 }

@@ -1,0 +1,171 @@
+//! Attention of a batch of sequences, each over the parts of its cache.
+
+use tch::{Kind, TchError, Tensor};
+
+use super::{AttentionState, Mask, reference, stream};
+use crate::dispatch::{Choice, Level, for_kind, for_level};
+use crate::quantized::Quantized;
+
+/// KV pairs that the new tokens of a sequence see.
+#[derive(Debug)]
+pub enum Part<'a> {
+    /// Keys and values as plain rows.
+    Rows {
+        /// Keys, contiguous; the last dimension is `head_dim`.
+        keys: &'a Tensor,
+        /// Values, laid out like the keys.
+        values: &'a Tensor,
+        /// Which rows belong to which KV head.
+        extent: Extent<'a>,
+        /// Which of them a query sees.
+        mask: Mask,
+    },
+    /// Keys and values as small integers; every query sees them all.
+    Quantized(&'a Quantized),
+    /// Attention that a layout with a storage of its own has computed.
+    State(AttentionState),
+}
+
+/// Rows of each KV head in a part's storage.
+#[derive(Clone, Copy, Debug)]
+pub enum Extent<'a> {
+    /// `[kv_heads, capacity, head_dim]`, of which the first `length` rows of each head are in use.
+    Uniform {
+        /// Rows of a head that there is room for.
+        capacity: i64,
+        /// Rows of a head in use.
+        length: i64,
+    },
+    /// `[Σ lengths, head_dim]`: KV head `h` owns rows `indptr[h]..indptr[h + 1]`.
+    Ragged(&'a [i64]),
+}
+
+impl Extent<'_> {
+    /// First row and number of rows of a KV head.
+    pub(super) fn rows(&self, head: usize) -> Option<(usize, usize)> {
+        let (start, length) = match *self {
+            Self::Uniform { capacity, length } => (head as i64 * capacity, length),
+            Self::Ragged(indptr) => (*indptr.get(head)?, indptr.get(head + 1)? - indptr[head]),
+        };
+        Some((usize::try_from(start).ok()?, usize::try_from(length).ok()?))
+    }
+}
+
+/// New tokens of one sequence, and what they see.
+#[derive(Debug)]
+pub struct Sequence<'a> {
+    /// Number of new tokens.
+    pub queries: i64,
+    /// Disjoint parts of the sequence's cache.
+    pub parts: Vec<Part<'a>>,
+}
+
+/// Attention of the new tokens of a batch of sequences, one sequence after another.
+///
+/// * `query`: `[Σ queries, heads, head_dim]`, after rotary embedding. Consecutive query heads share a KV head
+///   (grouped-query attention); keys are not repeated.
+/// * `kv_heads`: KV heads of every part
+/// * `scale`: factor of the logits
+///
+/// Gives `[Σ queries, heads * head_dim]` in the query's dtype. A query that sees nothing gets zeros.
+///
+/// # Errors
+/// The parts do not fit the query.
+pub fn attend_parts(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64, scale: f64) -> Result<Tensor, TchError> {
+    check(query, sequences, kv_heads)?;
+    let rows = || {
+        sequences.iter().flat_map(|sequence| &sequence.parts).filter_map(|part| match part {
+            Part::Rows { keys, values, .. } => Some([*keys, *values]),
+            Part::Quantized(_) | Part::State(_) => None,
+        })
+    };
+    let alike = rows().flatten().all(|tensor| tensor.kind() == query.kind() && tensor.is_contiguous());
+    match Choice::of(std::iter::once(query).chain(rows().flatten()).map(Some))? {
+        Choice::Kernels(level) if alike => match on(level, query, sequences, kv_heads, scale)? {
+            Some(output) => Ok(output),
+            None => by_states(query, sequences, scale),
+        },
+        _ => by_states(query, sequences, scale),
+    }
+}
+
+/// `None` where no kernel knows the dtype.
+pub(crate) fn on(
+    level: Level,
+    query: &Tensor,
+    sequences: &[Sequence<'_>],
+    kv_heads: i64,
+    scale: f64,
+) -> Result<Option<Tensor>, TchError> {
+    for_level!(level, I => for_kind!(query.kind(), E =>
+        stream::attend::<I, E>(query, sequences, kv_heads as usize, scale as f32)))
+    .transpose()
+}
+
+fn check(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64) -> Result<(), TchError> {
+    let (tokens, heads, head_dim) = query.size3()?;
+    let misfit = |what: String| TchError::Shape(format!("attention of queries {:?}: {what}", query.size()));
+    let due: i64 = sequences.iter().map(|sequence| sequence.queries).sum();
+    if due != tokens || sequences.iter().any(|sequence| sequence.queries < 0) {
+        return Err(misfit(format!("{due} queries are due")));
+    }
+    if kv_heads < 1 || heads % kv_heads != 0 {
+        return Err(misfit(format!("{kv_heads} KV heads do not divide the heads")));
+    }
+    for (sequence, part) in
+        sequences.iter().flat_map(|sequence| sequence.parts.iter().map(move |part| (sequence, part)))
+    {
+        match part {
+            Part::Rows { keys, values, extent, .. } => {
+                let storage = keys.numel() / (head_dim.max(1) as usize);
+                let inside = (0..kv_heads as usize).all(|head| {
+                    extent.rows(head).is_some_and(|(start, length)| {
+                        length == 0 || start.checked_add(length).is_some_and(|end| end <= storage)
+                    })
+                });
+                if !inside || keys.size() != values.size() || keys.size().last() != Some(&head_dim) {
+                    return Err(misfit(format!("keys {:?}, values {:?}, {extent:?}", keys.size(), values.size())));
+                }
+            }
+            Part::Quantized(store) => {
+                let width = store.key_codes.size2()?.1 * store.bits.per_byte();
+                if width != head_dim || store.indptr.len() as i64 != kv_heads + 1 {
+                    return Err(misfit(format!("quantized keys of {width} channels, {:?}", store.indptr)));
+                }
+            }
+            Part::State(state) => {
+                if state.output.size() != [heads, sequence.queries, head_dim] {
+                    return Err(misfit(format!("a state {:?}", state.output.size())));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// With torch operations, part by part.
+pub(super) fn by_states(query: &Tensor, sequences: &[Sequence<'_>], scale: f64) -> Result<Tensor, TchError> {
+    let (tokens, heads, head_dim) = query.size3()?;
+    let mut outputs = Vec::with_capacity(sequences.len());
+    let mut start = 0;
+    for sequence in sequences {
+        let own = query.f_narrow(0, start, sequence.queries)?.f_transpose(0, 1)?;
+        let mut merged = AttentionState::empty(heads, sequence.queries, head_dim, query.device())?;
+        for part in &sequence.parts {
+            merged = match part {
+                Part::Rows { keys, values, extent, mask } => {
+                    merged.merge(&reference::attend_rows(&own, keys, values, *extent, *mask, scale)?)?
+                }
+                Part::Quantized(store) => {
+                    let [keys, values] = store.unpacked()?;
+                    let wide = own.f_to_kind(Kind::Float)?;
+                    merged.merge(&reference::attend_ragged(&wide, &keys, &values, &store.row_indptr(), scale)?)?
+                }
+                Part::State(state) => merged.merge(state)?,
+            };
+        }
+        outputs.push(merged.output.f_transpose(0, 1)?);
+        start += sequence.queries;
+    }
+    Tensor::f_cat(&outputs, 0)?.f_to_kind(query.kind())?.f_reshape([tokens, heads * head_dim])
+}

@@ -1,0 +1,42 @@
+//! RMSNorm on every instruction set and dtype against float64.
+
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use tch::Kind;
+
+use super::{on, rms_norm};
+use crate::dispatch::Level;
+use crate::testing::{arranged, distance, largest, random, stamp, unit, with_threads};
+
+stamp!(norms_are_within_rounding);
+
+fn norms_are_within_rounding(level: Level, kind: Kind) {
+    let most = if kind == Kind::Half { 3 } else { 15 };
+    let width = prop_oneof![Just(1i64), 2i64..40, Just(576)];
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) };
+    TestRunner::new(config)
+        .run(
+            &(any::<u64>(), 0i64..70, width, 0u8..4, 1i32..5, -3..most),
+            |(seed, tokens, width, arrangement, threads, exponent)| {
+                let input = random(seed, &[tokens, width], 10f64.powi(exponent), kind);
+                let weight = random(seed.wrapping_add(1), &[width], 2.0, kind);
+                let given = arranged(&input, arrangement);
+                let ours = with_threads(threads, || on(level, &given, &weight, 1e-5)).unwrap().unwrap();
+                let wide = input.to_kind(Kind::Double);
+                let scale = (wide.square().mean_dim([-1i64].as_slice(), true, Kind::Double) + 1e-5).rsqrt();
+                let expected = wide * scale * weight.to_kind(Kind::Double);
+                let smallest = if kind == Kind::Half { 6e-8 } else { 0.0 };
+                let allowed =
+                    (unit(kind) + (width as f64 + 8.0) * unit(Kind::Float)) * largest(&expected) * 1.01 + smallest;
+                let off = distance(&ours, &expected);
+                prop_assert!(off <= allowed, "off by {off} of {allowed}");
+                Ok(())
+            },
+        )
+        .unwrap();
+}
+
+#[test]
+fn a_weight_of_another_width_is_refused() {
+    assert!(rms_norm(&random(1, &[2, 8], 1.0, Kind::Float), &random(1, &[7], 1.0, Kind::Float), 1e-5).is_err());
+}

@@ -1,0 +1,57 @@
+//! How fast this machine's memory is: the ceiling that kernels are compared with.
+
+use std::time::Instant;
+
+use crate::dispatch::{Choice, Level, for_level};
+use crate::simd::{Isa, Kernel};
+use crate::threads;
+use tch::TchError;
+
+/// Numbers read: 256 MiB, more than caches hold.
+const NUMBERS: usize = 64 << 20;
+
+/// Numbers that a thread takes at a time.
+const PART: usize = 1 << 18;
+
+/// Bytes a second at which all threads together read memory, the best of `rounds`.
+///
+/// # Errors
+/// The kernels that were asked for are not there.
+pub fn read_bandwidth(rounds: usize) -> Result<f64, TchError> {
+    let level = match Choice::of_process()? {
+        Choice::Kernels(level) => level,
+        Choice::Reference => Level::available().last().copied().unwrap_or(Level::Portable),
+    };
+    let memory = vec![1.0f32; NUMBERS];
+    let seconds = (0..rounds.max(1)).map(|_| {
+        let start = Instant::now();
+        for_level!(level, I => threads::for_each(NUMBERS / PART, |part| {
+            // SAFETY: `for_level` names only what the processor has.
+            let sum = unsafe { <I as Isa>::call(Read(&memory[part * PART..][..PART])) };
+            std::hint::black_box(sum);
+        }));
+        start.elapsed().as_secs_f64()
+    });
+    Ok((NUMBERS * size_of::<f32>()) as f64 / seconds.fold(f64::INFINITY, f64::min))
+}
+
+struct Read<'a>(&'a [f32]);
+
+impl<I: Isa> Kernel<I> for Read<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    unsafe fn run(self) -> f32 {
+        let step = 4 * I::LANES;
+        // SAFETY: the processor has `I`; whole steps end within the slice.
+        unsafe {
+            let mut sums = [I::splat(0.0); 4];
+            for at in (0..self.0.len() - self.0.len() % step).step_by(step) {
+                for (index, sum) in sums.iter_mut().enumerate() {
+                    *sum = I::add(*sum, I::load(self.0.as_ptr().add(at + index * I::LANES)));
+                }
+            }
+            I::sums(sums).iter().sum()
+        }
+    }
+}
