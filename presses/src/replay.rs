@@ -12,7 +12,7 @@ use tch::{Kind, Tensor};
 /// Attention logits that a replay may hold at once; longer contexts are read by fewer tokens at a time.
 const LOGITS: i64 = 1 << 26;
 /// Tokens replayed at once, if there is room.
-const BLOCK: i64 = 256;
+pub(crate) const BLOCK: i64 = 256;
 /// Tokens of the chunk before that say where a chunk starts.
 const CUE: usize = 8;
 

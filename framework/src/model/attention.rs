@@ -31,6 +31,11 @@ impl Linear {
         Ok(Self { weight, bias })
     }
 
+    /// Weight and bias.
+    pub(super) fn parts(&self) -> (&Tensor, Option<&Tensor>) {
+        (&self.weight, self.bias.as_ref())
+    }
+
     pub(super) fn forward(&self, input: &Tensor) -> Result<Tensor> {
         input.f_linear(&self.weight, self.bias.as_ref()).during("a linear layer", &[input, &self.weight])
     }
@@ -46,8 +51,8 @@ pub(super) struct Projected {
 /// Projections of one layer's attention.
 #[derive(Debug)]
 pub(super) struct Attention {
-    input: Linear,
-    output: Linear,
+    pub(super) input: Linear,
+    pub(super) output: Linear,
     geometry: Geometry,
 }
 

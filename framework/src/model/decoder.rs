@@ -1,5 +1,7 @@
 //! The decoder: prefill of a context for any number of subscribers, and steps over caches.
 
+mod plain;
+
 use indicatif::ProgressBar;
 use tch::{Device, Kind, Tensor};
 
@@ -16,6 +18,8 @@ use crate::hooks::{self, AttentionHook};
 use crate::press::{Needs, Span, StepHook, StepView};
 use crate::view::{Geometry, LayerView, Materialised, union_of};
 use pressroom_kernels::attention::default_scale;
+
+pub use plain::Sensitivity;
 
 /// Tokens per slice of the token-wise parts of a prefill: bounds the width of the MLP's activations.
 const SLICE: i64 = 2048;

@@ -1,5 +1,6 @@
 //! Llama on libtorch, and the files it is read from.
 
+mod adapter;
 mod attention;
 mod chat;
 mod config;
@@ -12,9 +13,10 @@ mod rope;
 mod tokenizer;
 mod weights;
 
+pub use adapter::LoraAdapter;
 pub use chat::{ChatTemplate, Message};
 pub use config::{LlamaConfig, RopeScaling};
-pub use decoder::{Llama, LoadOptions, Step};
+pub use decoder::{Llama, LoadOptions, Sensitivity, Step};
 pub(crate) use folder::checkout_home;
 pub use folder::{GenerationConfig, ModelFolder, known_models, models_home};
 pub use rope::Rotary;

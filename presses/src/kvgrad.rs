@@ -1,0 +1,81 @@
+//! `kvgrad`: what the model's last hidden states depend on when it repeats the context.
+
+use pressroom::Result;
+use pressroom::model::Sensitivity;
+use pressroom::press::{Budget, Context, ContextPress, Range, Selection};
+use tch::{Kind, Tensor};
+
+use crate::replay::{BLOCK, Chunk, chunks, keep_sinks, unread, weights, written};
+use crate::sharing::{selections, share};
+
+pressroom::press! {
+    /// Keeps what the last hidden states depend on when the model repeats the context.
+    ///
+    /// # Idea
+    /// As `kvzip`, but what a KV pair contributes to the residual stream of a repeated token counts as much as the last
+    /// hidden states are sensitive to the stream there, which one backward pass through each repeated chunk tells.
+    ///
+    /// # Formula
+    /// `score = max over repeated tokens p and query heads of the group of A[p, c] * ||v W_O|| * ||dF/da[p]||`, `A` being
+    /// the attention that `kvzip` counts, `a` the residual stream after the attention block and `F` the sum of the
+    /// squares of the last hidden states; infinite for the first `n_sink` tokens
+    ///
+    /// # Paper
+    /// "KVgrad", 2026, <https://openreview.net/forum?id=cg1wTCJjjk>
+    "kvgrad" Context KvGrad {
+        /// Whether every layer has the same budget, shared by its heads alone.
+        layerwise: bool = false, Range::ANY;
+        /// Tokens at the start that are always kept.
+        n_sink: usize = 4, Range::closed(0.0, 1e9);
+        /// Tokens of the context that each replay repeats: fewer give a finer gradient and take more passes.
+        chunk_size: usize = 512, Range::closed(1.0, 1e9);
+    }
+}
+
+impl ContextPress for KvGrad {
+    fn identity(&self) -> String {
+        self.identity()
+    }
+
+    fn score(&self, context: &mut Context<'_>) -> Result<Vec<Tensor>> {
+        let geometry = context.model.geometry();
+        let scores = unread(context)?;
+        for Chunk { span, tokens } in chunks(context, self.chunk_size)? {
+            let (sinks, length) = (span.start.min(self.n_sink as i64), span.end - span.start);
+            let layers = context.model.sensitivities(&tokens, context.cache)?;
+            for (index, (layer, cache)) in layers.iter().zip(context.cache.layers()).enumerate() {
+                let (keys, values) = cache.span(span.start, length)?;
+                let keys = Tensor::f_cat(&[&cache.span(0, sinks)?.0, &keys, &layer.keys], 1)?;
+                let norms = written(&values, context.model.output_projection(index)?, geometry)?;
+                let read = most_felt(layer, &keys, sinks, length)?.f_mul(&norms)?;
+                let mut own = scores[index].f_narrow(1, span.start, length)?;
+                own.f_copy_(&read.f_amax([1i64].as_slice(), false)?)?;
+            }
+        }
+        keep_sinks(&scores, self.n_sink)?;
+        Ok(scores)
+    }
+
+    fn select(&self, scores: &[Tensor], budgets: &[Budget]) -> Result<Vec<Selection>> {
+        selections(&share(scores, budgets, self.layerwise, Budget::left_together)?)
+    }
+}
+
+/// The most that any repeated token reads of the keys `first..first + length`, weighted by how sensitive the objective
+/// is to what it reads: float32 `[kv_heads, group, length]`.
+fn most_felt(layer: &Sensitivity, keys: &Tensor, first: i64, length: i64) -> Result<Tensor> {
+    let (tokens, all) = (layer.queries.size3()?.1, keys.size3()?.1);
+    let felt = layer.gradient.f_linalg_norm(2.0, [-1i64].as_slice(), true, Kind::Float)?;
+    let mut most: Option<Tensor> = None;
+    for start in (0..tokens).step_by(BLOCK as usize) {
+        let count = BLOCK.min(tokens - start);
+        let visible = keys.f_narrow(1, 0, all - tokens + start + count)?;
+        let read = weights(&layer.queries.f_narrow(1, start, count)?, &visible)?.f_narrow(3, first, length)?;
+        let read = read.f_mul(&felt.f_narrow(0, start, count)?)?.f_amax([2i64].as_slice(), false)?;
+        most = Some(match most {
+            Some(most) => most.f_maximum(&read)?,
+            None => read,
+        });
+    }
+    most.ok_or_else(|| pressroom::Error::input("nothing was repeated"))
+}
