@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use safetensors::{Dtype, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
@@ -43,6 +43,19 @@ pub fn from_bytes(bytes: &[u8], shape: &[usize], kind: Kind, device: Device) -> 
         return Err(Error::input(format!("{} bytes are too few for a {kind:?} tensor of shape {size:?}", bytes.len())));
     }
     Ok(Tensor::f_from_data_size(bytes, &size, kind)?.f_to_device(device)?)
+}
+
+/// The tensor called `name` of the safetensors file at `path`, on the CPU.
+///
+/// # Errors
+/// The file is missing or damaged, or holds no such tensor of a floating-point dtype.
+pub fn read_one(path: &Path, name: &str) -> Result<Tensor> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bad = |problem: String| Error::file(path, problem);
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| bad(error.to_string()))?;
+    let view = file.tensor(name).map_err(|_| bad(format!("holds no tensor {name}")))?;
+    let kind = kind_of(view.dtype()).ok_or_else(|| bad(format!("{name} has dtype {:?}", view.dtype())))?;
+    from_bytes(view.data(), view.shape(), kind, Device::Cpu)
 }
 
 /// A tensor's elements as little-endian bytes, in row-major order.

@@ -21,7 +21,7 @@ pressroom::press! {
     /// squares of the last hidden states; infinite for the first `n_sink` tokens
     ///
     /// # Paper
-    /// "KVgrad", 2026, <https://openreview.net/forum?id=cg1wTCJjjk>
+    /// KVgrad, 2026, <https://openreview.net/forum?id=cg1wTCJjjk>
     "kvgrad" Context KvGrad {
         /// Whether every layer has the same budget, shared by its heads alone.
         layerwise: bool = false, Range::ANY;

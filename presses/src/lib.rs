@@ -36,6 +36,7 @@ mod pyramidkv;
 mod qfilter;
 mod random;
 mod replay;
+mod restorekv;
 mod running;
 mod scissorhands;
 mod sharing;
@@ -73,6 +74,7 @@ pub use prefill_decoding::PrefillDecoding;
 pub use pyramidkv::PyramidKv;
 pub use qfilter::{QFilter, QFilterParams};
 pub use random::Random;
+pub use restorekv::{RestoreKv, RestoreKvParams};
 pub use scissorhands::Scissorhands;
 pub use snapkv::SnapKv;
 pub use streaming_llm::StreamingLlm;
@@ -123,6 +125,7 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::new(PrefillDecoding::info(), PrefillDecoding::build))?;
     registry.add(Entry::new(DmsParams::info(), Dms::build))?;
     registry.add(Entry::new(CamParams::info(), Cam::build))?;
+    registry.add(Entry::context(RestoreKvParams::info(), RestoreKv::new))?;
     Ok(registry)
 }
 

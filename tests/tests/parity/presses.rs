@@ -122,12 +122,17 @@ fn check(registry: &Registry, model: &Llama, press: &str, case: &Case, tensors: 
     let outcome = run(model, case.build(registry, press), case.budget(), case, &format!("{press} {}", case.id));
     let Outcome { scores, compressed } = &outcome;
     assert_eq!(compressed.decisions.len(), case.kept.len());
-    compare::total(&format!("{press} {}", case.id), &compressed.decisions, &case.kept);
+    // Entries that a press appended lie behind the context.
+    let context = case.context().len() as i64;
+    let of_context = |kept: &Vec<i64>| kept.iter().copied().filter(|position| *position < context).collect();
+    let decisions: Vec<Vec<Vec<i64>>> =
+        compressed.decisions.iter().map(|layer| layer.iter().map(of_context).collect()).collect();
+    compare::total(&format!("{press} {}", case.id), &decisions, &case.kept);
     let tensor = |name: &str| support::tensor(tensors.unwrap(), name);
-    for (layer, kept) in compressed.decisions.iter().enumerate() {
+    for (layer, kept) in decisions.iter().enumerate() {
         let place = format!("{press} {} layer {layer}", case.id);
         if let Some(name) = &case.scores {
-            compare::scores(&place, &scores[layer], &tensor(name).get(layer as i64));
+            compare::scores(&place, &scores[layer].narrow(1, 0, context), &tensor(name).get(layer as i64));
         }
         compare::kept(&place, kept, &case.kept[layer], case.either.as_ref().map(|either| &either[layer]));
         if *kept != case.kept[layer] {
@@ -136,10 +141,13 @@ fn check(registry: &Registry, model: &Llama, press: &str, case: &Case, tensors: 
         let held = &compressed.cache.layers()[layer];
         for (head, kept) in kept.iter().enumerate() {
             let (keys, values) = held.head(head).unwrap();
-            assert_eq!(keys.size()[0] as usize, kept.len(), "{place} head {head} holds what it decided");
+            let appended = compressed.decisions[layer][head].len() - kept.len();
+            assert_eq!(keys.size()[0] as usize, kept.len() + appended, "{place} head {head} holds what it decided");
             for (what, ours, due) in [("keys", keys, &case.keys), ("values", values, &case.values)] {
                 if let Some(name) = due.as_ref().filter(|_| case.after.is_empty()) {
                     let due = tensor(&format!("{name}/{layer}")).get(head as i64);
+                    let first = if appended > 0 { kept.len() as i64 } else { 0 };
+                    let ours = ours.narrow(0, first, ours.size()[0] - first);
                     compare::content(&format!("{place} head {head} {what}"), &ours, &due);
                 }
             }
