@@ -86,6 +86,25 @@ fn select(stage: &ContextStage, scores: &[Tensor]) -> Result<Vec<Selection>> {
     }
 }
 
+/// Checks that there are usable scores for every entry of every layer.
+fn check(scores: &[Tensor], cache: &KvCache) -> Result<()> {
+    if scores.len() != cache.layers().len() {
+        return Err(Error::input(format!("scores {} of {} layers", scores.len(), cache.layers().len())));
+    }
+    for (index, (scores, layer)) in scores.iter().zip(cache.layers()).enumerate() {
+        let lengths = layer.lengths();
+        let due = [lengths.len() as i64, lengths.first().copied().unwrap_or(0)];
+        if scores.size() != due {
+            return Err(Error::input(format!("layer {index}: gave scores {:?}, {due:?} was due", scores.size())));
+        }
+        let unusable = scores.f_isnan()?.f_logical_or(&scores.f_isneginf()?)?.f_any()?.f_int64_value(&[])?;
+        if unusable != 0 {
+            return Err(Error::input(format!("layer {index}: gave scores that are NaN or minus infinity")));
+        }
+    }
+    Ok(())
+}
+
 /// What a press remembers of each layer.
 type Observed = Vec<Result<Option<Tensor>>>;
 
@@ -122,6 +141,7 @@ impl<'p> Observer<'p> {
                 observed: &observed,
             };
             let scores = hooks::guard(0, &[], || press.score(&mut context))?;
+            check(&scores, &cache)?;
             Ok((cache, scores))
         };
         let failed = outcome.err().map(|error: Error| error.to_string());

@@ -5,6 +5,7 @@ mod caches;
 mod decoding;
 mod dtypes;
 mod model_files;
+mod contexts;
 mod pipeline;
 mod presses;
 mod support;
