@@ -94,6 +94,31 @@ fn ask_answers_from_a_compressed_cache() {
 }
 
 #[test]
+fn kvzip_finds_the_needle_in_half_a_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let goods = ["apples", "rope", "lamp oil", "slate", "herring", "wool", "candles"];
+    let days = |days: std::ops::Range<usize>| -> String {
+        let line = |day: usize| {
+            let (number, what) = (day * 37 % 50 + 3, goods[day % goods.len()]);
+            format!("On day {day} the ferry brought {number} crates of {what}, and the clerk wrote it down. ")
+        };
+        days.map(line).collect()
+    };
+    let text = format!("{}The password of the lighthouse is marmalade. {}", days(1..25), days(25..45));
+    let context = context(folder.path(), &text);
+    let question = "\nWhat is the password of the lighthouse?";
+    let args = ["ask", "--context", &context, "--question", question, "--json", "--max-new-tokens", "16"];
+    let output = pressroom(&[&args[..], &["--dtype", "f32", "--press", "kvzip", "--ratio", "0.5"]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(result["context_tokens"].as_u64().unwrap() > 900, "{result}");
+    assert!(result["answers"][0]["text"].as_str().unwrap().contains("marmalade"), "{result}");
+    let (held, full) =
+        (result["cache"]["bytes"].as_f64().unwrap(), result["cache"]["uncompressed_bytes"].as_f64().unwrap());
+    assert!((held / full - 0.5).abs() < 0.01, "{held} of {full} bytes");
+}
+
+#[test]
 fn run_writes_answers_and_resumes() {
     let folder = tempfile::tempdir().unwrap();
     let rows: String = ["marmalade", "six"]

@@ -55,6 +55,23 @@ proptest! {
     }
 
     #[test]
+    fn a_span_is_what_its_heads_hold_there(stored in 0i64..7, extra in 0i64..5, start in 0i64..12, length in 0i64..12) {
+        let mut cache = layer(3, stored, &Selection::all());
+        cache.append(&values(7, &[2, extra, 8]), &values(8, &[2, extra, 8])).unwrap();
+        let span = cache.span(start, length);
+        if start + length > stored + extra {
+            prop_assert!(span.is_err());
+            return Ok(());
+        }
+        let (keys, values) = span.unwrap();
+        for head in 0..2 {
+            let (all_keys, all_values) = cache.head(head).unwrap();
+            prop_assert_eq!(keys.get(head as i64), all_keys.narrow(0, start, length));
+            prop_assert_eq!(values.get(head as i64), all_values.narrow(0, start, length));
+        }
+    }
+
+    #[test]
     fn forks_do_not_disturb_each_other(appended in 1i64..100, seed in 0u64..100) {
         let mut cache = KvCache::from_layers(vec![layer(seed, 5, &Selection::all())], 5);
         let add = |cache: &mut KvCache, count: i64, seed: u64| {

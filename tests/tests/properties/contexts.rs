@@ -190,3 +190,25 @@ fn side_data_of_another_model_is_refused() {
         assert!(absent.prepare(&facts).is_err());
     }
 }
+
+#[test]
+fn damaged_archives_are_errors() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/presses/fastkvzip/gqa/q2_dim16_sink16.pt");
+    let (whole, folder) = (std::fs::read(golden).unwrap(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("damaged.pt");
+    let read = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        pressroom::torch_archive::read(&path)
+    };
+    let layers = read(&whole).unwrap();
+    assert_eq!(layers.get("module").unwrap().list().unwrap().len(), LAYERS);
+    for length in (0..whole.len()).step_by(199) {
+        assert!(read(&whole[..length]).unwrap_err().to_string().contains("no intact PyTorch archive"), "{length}");
+    }
+    for place in (0..whole.len()).step_by(41) {
+        let mut flipped = whole.clone();
+        flipped[place] ^= 0x55;
+        // Not every byte of a zip file matters.
+        let _ = read(&flipped);
+    }
+}

@@ -2,10 +2,10 @@
 
 mod attention;
 mod caches;
+mod contexts;
 mod decoding;
 mod dtypes;
 mod model_files;
-mod contexts;
 mod pipeline;
 mod presses;
 mod support;
