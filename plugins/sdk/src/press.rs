@@ -1,0 +1,112 @@
+//! The two kinds of press that an author writes.
+
+use std::error::Error;
+
+use ndarray::ArrayViewMut3;
+use pressroom_plugin_abi::PRESSROOM_ALL_TOKENS;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use crate::{Budget, Selection, View};
+
+/// Result of a press; any error, and plain text by `.into()`, will do.
+pub type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Where scores are written, float32 `[batch, kv_heads, tokens]`. They start as zeros.
+pub type Scores<'a> = ArrayViewMut3<'a, f32>;
+
+/// How many of the last tokens something is read for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Span {
+    /// Not read.
+    #[default]
+    None,
+    /// Read for the last `n` tokens of the context.
+    Last(usize),
+    /// Read for every token.
+    All,
+}
+
+impl Span {
+    pub(crate) fn count(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Last(n) => n as u64,
+            Self::All => PRESSROOM_ALL_TOKENS,
+        }
+    }
+}
+
+/// What a press reads of a layer beside keys, values and positions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Queries before rotary embedding.
+    pub queries: Span,
+    /// Queries after rotary embedding.
+    pub rotated_queries: Span,
+    /// Attention weights.
+    pub attention: Span,
+    /// What enters the attention block.
+    pub hidden_states: bool,
+    /// Attention that each entry received from all queries.
+    pub attention_sums: bool,
+    /// The weight of the attention block's output projection.
+    pub output_projection: bool,
+}
+
+/// Ranks KV pairs: the best of each head are kept, and wrappers can use the scores.
+///
+/// The implementing struct holds the parameters; its fields and doc comments are what users see.
+pub trait Scorer: DeserializeOwned + JsonSchema + Send + Sync + 'static {
+    /// Name in TOML: small letters, digits and underscores.
+    const NAME: &'static str;
+
+    /// What it reads beside keys, values and positions.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
+    /// Whether the parameters go together; types and ranges are checked already.
+    ///
+    /// # Errors
+    /// They do not; the text says why.
+    fn check(&self) -> Result {
+        Ok(())
+    }
+
+    /// Scores every entry: higher is kept longer, plus infinity always. Neither NaN nor minus infinity.
+    ///
+    /// # Errors
+    /// What the method cannot do; the text ends the session.
+    fn score(&self, view: &View<'_>, scores: &mut Scores<'_>) -> Result;
+}
+
+/// Decides itself which entries each KV head keeps.
+///
+/// The implementing struct holds the parameters; its fields and doc comments are what users see.
+pub trait Selector: DeserializeOwned + JsonSchema + Send + Sync + 'static {
+    /// Name in TOML: small letters, digits and underscores.
+    const NAME: &'static str;
+
+    /// Whether KV heads may keep different numbers (the cache becomes ragged).
+    const HEAD_WISE: bool;
+
+    /// What it reads beside keys, values and positions.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
+    /// Whether the parameters go together; types and ranges are checked already.
+    ///
+    /// # Errors
+    /// They do not; the text says why.
+    fn check(&self) -> Result {
+        Ok(())
+    }
+
+    /// Says with [`Selection::keep`] what each KV head keeps.
+    ///
+    /// # Errors
+    /// What the method cannot do; the text ends the session.
+    fn select(&self, view: &View<'_>, budget: Budget, selection: &mut Selection<'_>) -> Result;
+}
