@@ -2,6 +2,7 @@
 
 mod budget;
 mod overrides;
+mod plugin;
 mod press;
 mod report;
 mod sections;
@@ -14,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 pub use budget::BudgetSpec;
 pub use overrides::apply_overrides;
+pub use plugin::PluginSpec;
 pub use press::{PressConfig, PressSpec, StageSpec};
 pub use report::{Report, Source};
 pub use sections::{ModelSpec, RunSpec, TaskKind, TaskSpec};
@@ -21,7 +23,7 @@ pub use sections::{ModelSpec, RunSpec, TaskKind, TaskSpec};
 pub(crate) use report::Mistakes;
 
 use press::PressReader;
-use table::{Node, Table, kind, text};
+use table::{Node, Table, kind};
 
 use crate::error::{Error, Result};
 use crate::press::Registry;
@@ -53,7 +55,7 @@ impl Spec {
         let root = syntax(&source)?;
         let mut mistakes = Mistakes::default();
         let mut root = Table::new("an experiment", 0..0, &root);
-        plugins(&mut root, &mut mistakes);
+        plugin::plugins(&mut root, &source, &mut mistakes);
         let model = section(&mut root, "model", "path = \"smollm2-135m-instruct\"", &mut mistakes)
             .and_then(|table| ModelSpec::read(table, &mut mistakes));
         let task = section(&mut root, "task", "name = \"needle\"", &mut mistakes)
@@ -99,7 +101,7 @@ impl Spec {
         let root = syntax(&source)?;
         let mut mistakes = Mistakes::default();
         let mut root = Table::new("a pipeline", 0..0, &root);
-        plugins(&mut root, &mut mistakes);
+        plugin::plugins(&mut root, &source, &mut mistakes);
         let (presses, complete) = presses(&mut root, registry, &source, &mut mistakes);
         if complete && presses.is_empty() {
             mistakes.add(0..0, "a pipeline needs a [[press]]").help("[[press]] and below it name = \"...\"");
@@ -172,23 +174,5 @@ pub(crate) fn ratios_missing(presses: &[PressSpec], mistakes: &mut Mistakes) {
                 "give it one, compression_ratio = 0.5, or all of them some: [sweep] compression_ratio = [0.25, 0.5]",
             );
         }
-    }
-}
-
-/// Notes that plugins cannot be loaded, and what else is wrong with them.
-fn plugins(root: &mut Table<'_>, mistakes: &mut Mistakes) {
-    for node in repeated(root, "plugin", mistakes).unwrap_or_default() {
-        let Some(mut table) = Table::of("[[plugin]]", node, mistakes) else { continue };
-        table
-            .require("path", "path = \"...\" is the plugin's library", mistakes)
-            .map(|node| text("path", node, mistakes));
-        if let Some((sum, span)) = table.text("sha256", mistakes)
-            && (sum.len() != 64 || !sum.bytes().all(|byte| byte.is_ascii_hexdigit()))
-        {
-            mistakes.add(span, "`sha256` is 64 hexadecimal digits");
-        }
-        let span = table.span();
-        table.finish(mistakes);
-        mistakes.add(span, "this version of Pressroom cannot load plugins").help("use a built-in press");
     }
 }

@@ -173,6 +173,11 @@ impl<'a> LayerView<'a> {
         self.question_tokens
     }
 
+    /// Whether the view is of a cache while it is decoded from, not of a context that is being read.
+    pub fn decoding(&self) -> bool {
+        self.parts.observed_tokens.is_some()
+    }
+
     /// Where the tensors live.
     pub fn device(&self) -> Device {
         self.keys.device()

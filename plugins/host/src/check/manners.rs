@@ -1,0 +1,162 @@
+//! Checks of what a press does to the process that it is a guest in.
+
+use std::collections::BTreeSet;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::FromRawFd;
+
+use super::subject::Subject;
+use super::{Fault, PressCheck, Verdict, failed};
+
+const fn check(name: &'static str, says: &'static str, run: fn(&Subject<'_>) -> Verdict) -> PressCheck {
+    PressCheck { name, says, after: "answers", run }
+}
+
+pub(super) const CHECKS: &[PressCheck] = &[
+    check("quiet", "writes nothing to standard output", |subject| after_use(subject, || is_quiet(1))),
+    check("quiet-errors", "writes nothing to standard error", |subject| {
+        after_use(subject, || match is_quiet(2) {
+            Err(Fault::Failed(text)) => Err(Fault::Warning(text)),
+            other => other,
+        })
+    }),
+    check("no-processes", "starts no process", |subject| after_use(subject, no_processes)),
+    check("no-threads-left", "leaves no thread behind", |subject| {
+        unchanged(subject, "the number of threads", task_count)
+    }),
+    check("locale", "leaves the locale as it is", |subject| unchanged(subject, "the locale", locale)),
+    check("floating-point", "leaves rounding and the other modes of floating point as they are", |subject| {
+        unchanged(subject, "the floating-point modes", floating_point_modes)
+    }),
+    check("environment", "leaves the environment as it is", |subject| {
+        unchanged(subject, "the environment", || std::env::vars_os().collect::<BTreeSet<_>>())
+    }),
+    check("working-directory", "leaves the working directory as it is", |subject| {
+        unchanged(subject, "the working directory", || std::env::current_dir().ok())
+    }),
+    check("signals", "leaves the handling of signals as it is", |subject| {
+        unchanged(subject, "the handling of signals", signal_handlers)
+    }),
+    check("descriptors", "closes the files that it opens", |subject| unchanged(subject, "the open files", open_files)),
+    check("leaks", "frees what it allocates", leaks),
+];
+
+/// Makes an instance, asks it twice and frees it.
+fn in_use(subject: &Subject<'_>) -> Verdict {
+    let instance = subject.instance()?;
+    let case = subject.plain(&instance)?;
+    subject.ask(&instance, &case)?;
+    Ok(())
+}
+
+fn after_use(subject: &Subject<'_>, look: impl FnOnce() -> Verdict) -> Verdict {
+    in_use(subject)?;
+    look()
+}
+
+/// Compares something about the process before and after the press was used.
+fn unchanged<T: PartialEq>(subject: &Subject<'_>, what: &str, look: impl Fn() -> T) -> Verdict {
+    let before = look();
+    in_use(subject)?;
+    if look() == before { Ok(()) } else { failed(format!("changes {what}")) }
+}
+
+/// Whether nothing has been written to a descriptor, which the sandbox has made a file.
+pub(super) fn is_quiet(descriptor: i32) -> Verdict {
+    // SAFETY: writes out the buffers of C's streams; the descriptor is open and is not closed here.
+    let written = unsafe {
+        libc::fflush(std::ptr::null_mut());
+        let file = std::mem::ManuallyDrop::new(File::from_raw_fd(descriptor));
+        file.metadata().map(|metadata| metadata.len())
+    };
+    match written? {
+        0 => Ok(()),
+        bytes => failed(format!("writes {bytes} bytes; the host's log is there for that")),
+    }
+}
+
+fn no_processes() -> Verdict {
+    // SAFETY: asks for children of this process, which is itself a copy and has none of its own.
+    let found = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) };
+    if found < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD) {
+        return Ok(());
+    }
+    failed("starts a process")
+}
+
+fn task_count() -> usize {
+    // A thread that was told to end may need a moment.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+}
+
+fn locale() -> Vec<u8> {
+    // SAFETY: asks for the name of the locale, a text that lives until the next call.
+    unsafe {
+        let name = libc::setlocale(libc::LC_ALL, std::ptr::null());
+        if name.is_null() { Vec::new() } else { CStr::from_ptr(name).to_bytes().to_vec() }
+    }
+}
+
+/// Control bits of the floating-point unit, without the flags that arithmetic raises.
+#[cfg(target_arch = "x86_64")]
+fn floating_point_modes() -> u32 {
+    let mut modes = 0u32;
+    // SAFETY: stores the register into a place that lives for the instruction.
+    unsafe { std::arch::asm!("stmxcsr [{}]", in(reg) &mut modes, options(nostack, preserves_flags)) };
+    modes & 0xFFC0
+}
+
+/// Control bits of the floating-point unit.
+#[cfg(target_arch = "aarch64")]
+fn floating_point_modes() -> u64 {
+    let modes: u64;
+    // SAFETY: reads a register.
+    unsafe { std::arch::asm!("mrs {}, fpcr", out(reg) modes, options(nomem, nostack, preserves_flags)) };
+    modes
+}
+
+fn signal_handlers() -> Vec<usize> {
+    let handler = |signal| {
+        // SAFETY: asks for a handler into a zeroed struct of plain data.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(signal, std::ptr::null(), &mut action);
+            action.sa_sigaction
+        }
+    };
+    (1..32).map(handler).collect()
+}
+
+fn open_files() -> BTreeSet<std::ffi::OsString> {
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).collect()
+}
+
+/// Bytes that C's allocator has given out.
+fn allocated() -> usize {
+    // SAFETY: asks the allocator.
+    let info = unsafe { libc::mallinfo2() };
+    info.uordblks + info.hblkhd
+}
+
+/// Rounds before and while allocations are counted.
+const ROUNDS: usize = 100;
+
+fn leaks(subject: &Subject<'_>) -> Verdict {
+    let growth = |rounds: usize| {
+        let before = allocated();
+        for _ in 0..rounds {
+            in_use(subject)?;
+        }
+        Ok::<usize, Fault>(allocated().saturating_sub(before))
+    };
+    growth(ROUNDS)?;
+    let grown = growth(ROUNDS)?;
+    // What a cache may take once is not taken again for every call.
+    if grown >= ROUNDS * 8 {
+        return failed(format!("holds {} bytes more after each use", grown / ROUNDS));
+    }
+    Ok(())
+}
