@@ -36,6 +36,12 @@ pub enum Command {
     },
     /// Make the side data of a press for a model, from texts
     Calibrate(CalibrateArgs),
+    /// Make, check, list or show press plugins
+    Plugin {
+        /// What to do with plugins
+        #[command(subcommand)]
+        command: PluginCommand,
+    },
     /// Import, fetch, list or describe models
     Model {
         /// What to do with models
@@ -51,6 +57,12 @@ pub enum Command {
     },
     /// Print the manual page (roff)
     Man,
+    /// Pressroom itself, as the process of an isolated plugin
+    #[command(hide = true)]
+    PluginWorker {
+        /// What the host passes on
+        arguments: Vec<String>,
+    },
 }
 
 /// Arguments of `run`.
@@ -61,6 +73,9 @@ pub struct RunArgs {
     /// Override a value of the file, as in task.samples=5
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// A plugin's library, whose presses the file may name; repeat it for several
+    #[arg(long, value_name = "LIB")]
+    pub plugin: Vec<PathBuf>,
 }
 
 /// Arguments of `ask`.
@@ -84,6 +99,9 @@ pub struct AskArgs {
     /// TOML file with one [[press]] table
     #[arg(long, value_name = "FILE.toml")]
     pub pipeline: Option<PathBuf>,
+    /// A plugin's library, whose presses may be named; repeat it for several
+    #[arg(long, value_name = "LIB")]
+    pub plugin: Vec<PathBuf>,
     /// Fraction of the KV pairs that is removed, for a press that has no compression_ratio of its own
     #[arg(long, value_name = "R")]
     pub ratio: Option<f64>,
@@ -231,6 +249,46 @@ pub enum PressCommand {
     Show {
         /// Its name
         name: String,
+    },
+}
+
+/// Commands about plugins.
+#[derive(Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Make a crate with a press, which builds and passes its tests at once
+    New {
+        /// The folder to make; its name is the crate's
+        #[arg(value_name = "NAME")]
+        folder: PathBuf,
+        /// Pressroom's folder plugins/sdk [default: the one that this program was built beside]
+        #[arg(long, value_name = "FOLDER")]
+        sdk: Option<PathBuf>,
+    },
+    /// The presses of a library, a line each
+    List {
+        /// The library
+        lib: PathBuf,
+    },
+    /// One press of a library (or all): idea, formula, what it reads, parameters, paper
+    Show {
+        /// The library
+        lib: PathBuf,
+        /// Name of the press
+        name: Option<String>,
+    },
+    /// Test a library against everything that the interface asks for, each check in a process of its own
+    Check {
+        /// The library
+        lib: PathBuf,
+        /// Print one JSON array
+        #[arg(long)]
+        json: bool,
+        /// Seed of the numbers in the layers
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        seed: u64,
+        /// Seconds that a check may take
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        time_limit_s: u64,
     },
 }
 

@@ -4,6 +4,7 @@
 pub mod cli;
 mod commands;
 mod engine;
+mod plugins;
 mod results;
 mod runner;
 mod task;

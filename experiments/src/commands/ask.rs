@@ -11,14 +11,14 @@ use pressroom::pipeline::{
     Answer, Asked, Compressed, DecodeOptions, Prompt, PromptOptions, Question, Regime, StopReason, answer,
 };
 use pressroom::plan::{BASELINE, SessionPlan, sessions};
-use pressroom::press::Registry;
-use pressroom::spec::{PressSpec, Spec};
+use pressroom::spec::{PluginSpec, PressSpec, Spec};
 use serde::Serialize;
 
 use super::print;
 use super::table::bytes;
 use crate::cli::AskArgs;
 use crate::engine::{Engine, open_model, prepare};
+use crate::plugins::registry_with;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -66,8 +66,7 @@ pub fn ask(args: &AskArgs) -> Result<()> {
     if let Some(threads) = args.threads {
         tch::set_num_threads(threads);
     }
-    let registry = pressroom_presses::registry()?;
-    let presses = presses_of(args, &registry)?;
+    let presses = presses_of(args)?;
     let context = read_context(&args.context)?;
     let folder = open_model(&args.model)?;
     let layers = folder.config().num_hidden_layers;
@@ -190,17 +189,19 @@ fn show(stream: &mut TokenStream<'_>, id: i64) {
 }
 
 /// The presses that the arguments name; `None` where nothing is compressed.
-fn presses_of(args: &AskArgs, registry: &Registry) -> Result<Option<Vec<PressSpec>>> {
+fn presses_of(args: &AskArgs) -> Result<Option<Vec<PressSpec>>> {
     if let Some(file) = &args.pipeline {
         let text = std::fs::read_to_string(file).map_err(Error::io(file))?;
-        let presses = Spec::parse_pipeline(&text, &file.display().to_string(), registry)?;
+        let name = file.display().to_string();
+        let registry = registry_with(&args.plugin, &PluginSpec::read_all(&text, &name)?)?;
+        let presses = Spec::parse_pipeline(&text, &name, &registry)?;
         if args.ratio.is_some() && !presses.iter().any(PressSpec::takes_ratio) {
             anyhow::bail!("--ratio changes nothing: {} sets its own compression_ratio", file.display());
         }
         return Ok(Some(presses));
     }
     match (args.press.as_deref().filter(|name| *name != BASELINE), args.ratio) {
-        (Some(name), ratio) => Ok(Some(vec![PressSpec::named(name, ratio, registry)?])),
+        (Some(name), ratio) => Ok(Some(vec![PressSpec::named(name, ratio, &registry_with(&args.plugin, &[])?)?])),
         (None, Some(_)) => anyhow::bail!("--ratio needs a press: add --press NAME"),
         (None, None) => Ok(None),
     }

@@ -5,6 +5,7 @@ mod bench;
 mod calibrate;
 mod doctor;
 mod model;
+mod plugin;
 mod press;
 mod run;
 mod table;
@@ -27,6 +28,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Calibrate(args) => calibrate::calibrate(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Press { command } => press::press(&command),
+        Command::Plugin { command } => plugin::plugin(&command),
         Command::Model { command } => model::model(&command),
         Command::Doctor => doctor::doctor(),
         Command::Completions { shell } => {
@@ -39,6 +41,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
             clap_mangen::Man::new(Cli::command()).render(&mut text)?;
             print(&String::from_utf8_lossy(&text))
         }
+        Command::PluginWorker { arguments } => Ok(pressroom_plugin_host::isolation::run_worker(&arguments)?),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `pressroom press`: the presses as their own sources describe them.
 
 use anyhow::{Result, anyhow};
-use pressroom::press::{Budgeting, Kind, ParamInfo, ParamType, Params, PressInfo, Range, Registry, nearest};
+use pressroom::press::{Budgeting, Entry, Kind, ParamInfo, ParamType, Params, PressInfo, Range, Registry, nearest};
 
 use super::print;
 use crate::cli::PressCommand;
@@ -13,22 +13,22 @@ use crate::cli::PressCommand;
 pub fn press(command: &PressCommand) -> Result<()> {
     let registry = pressroom_presses::registry()?;
     match command {
-        PressCommand::List => {
-            let width = registry.names().map(str::len).max().unwrap_or(0);
-            let lines: String = registry
-                .entries()
-                .map(|entry| format!("{:width$}  {}\n", entry.info().name, entry.info().summary()))
-                .collect();
-            print(&lines)
-        }
+        PressCommand::List => print(&list(&registry)),
         PressCommand::Show { name } => {
-            let entry = registry.find(name).ok_or_else(|| match nearest(name, registry.names()) {
+            registry.find(name).ok_or_else(|| match nearest(name, registry.names()) {
                 Some(near) => anyhow!("there is no press `{name}`; did you mean `{near}`?"),
                 None => anyhow!("there is no press `{name}`; `pressroom press list` names them all"),
             })?;
-            print(&show(entry.info(), &needs(&registry, name)))
+            print(&show(&registry, name))
         }
     }
+}
+
+/// A line for each press.
+pub(super) fn list(registry: &Registry) -> String {
+    let width = registry.names().map(str::len).max().unwrap_or(0);
+    let line = |info: &PressInfo| format!("{:width$}  {}\n", info.name, info.summary());
+    registry.entries().map(|entry| line(entry.info())).collect()
 }
 
 /// What the press reads with default parameters; a wrapper reads what it wraps.
@@ -37,7 +37,10 @@ fn needs(registry: &Registry, name: &str) -> String {
     built.map_or_else(|| "what the press it wraps reads".into(), |built| built.into_method().needs().to_string())
 }
 
-fn show(info: &PressInfo, needs: &str) -> String {
+/// Everything about the press called `name`; nothing where there is none.
+pub(super) fn show(registry: &Registry, name: &str) -> String {
+    let Some(info) = registry.find(name).map(Entry::info) else { return String::new() };
+    let needs = needs(registry, name);
     let mut text = format!("{}: {}\n\n  {}\n", info.name, info.summary(), kind(info));
     for wraps in &info.wraps {
         text += &format!("  takes {} = {{ name = \"...\" }}, a {}\n", wraps.key, wraps.kind);

@@ -4,12 +4,13 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pressroom::Error;
 use pressroom::plan::{Plan, SessionPlan};
-use pressroom::spec::{self, Spec, TaskKind};
+use pressroom::spec::{self, PluginSpec, Spec, TaskKind};
 
 use super::print;
 use super::table::{bytes, table};
 use crate::cli::RunArgs;
 use crate::engine::{Engine, open_model, prepare};
+use crate::plugins::registry_with;
 use crate::results::{Record, RunFolder};
 use crate::runner::{RunOptions, run as run_cells};
 use crate::task::{Needle, Sample, needle_samples, read_jsonl};
@@ -21,8 +22,9 @@ use crate::task::{Needle, Sample, needle_samples, read_jsonl};
 pub fn run(args: &RunArgs) -> Result<()> {
     let text = std::fs::read_to_string(&args.file).map_err(Error::io(&args.file))?;
     let text = spec::apply_overrides(&text, &args.set)?;
-    let registry = pressroom_presses::registry()?;
-    let spec = Spec::parse(&text, &args.file.display().to_string(), &registry)?;
+    let file = args.file.display().to_string();
+    let registry = registry_with(&args.plugin, &PluginSpec::read_all(&text, &file)?)?;
+    let spec = Spec::parse(&text, &file, &registry)?;
     eprint!("{}", spec.warnings);
     let folder = open_model(&spec.model.path)?;
     let plan = Plan::resolve(&spec, folder.config())?;
