@@ -66,17 +66,22 @@ fn plugin(mut table: Table<'_>, source: &Arc<Source>, mistakes: &mut Mistakes) -
     {
         mistakes.add(span.clone(), "`sha256` is 64 hexadecimal digits");
     }
-    let isolated = table.flag("isolated", mistakes).unwrap_or(false);
-    if !isolated {
+    let isolated = table.flag("isolated", mistakes);
+    // Limits beside an `isolated` that could not be read are not a second mistake.
+    let limited = isolated != Some(false) && table.get("isolated").is_some();
+    let (mut time_limit_s, mut memory_limit_mib) = (None, None);
+    if limited {
+        time_limit_s = table.whole("time_limit_s", 1..=86_400, mistakes).map(u64::from);
+        memory_limit_mib = table.whole("memory_limit_mib", 16..=16_777_216, mistakes).map(u64::from);
+    } else {
         for key in ["time_limit_s", "memory_limit_mib"] {
             table.refuse(key, "limits need a process of its own: isolated = true", mistakes);
         }
     }
-    let time_limit_s = table.whole("time_limit_s", 1..=86_400, mistakes).map(u64::from);
-    let memory_limit_mib = table.whole("memory_limit_mib", 16..=16_777_216, mistakes).map(u64::from);
     table.finish(mistakes);
     let (path, span) = path?;
     let sha256 = sha256.map(|(sum, _)| sum.to_owned());
+    let isolated = isolated.unwrap_or(false);
     Some(PluginSpec {
         path: path.into(),
         sha256,

@@ -20,6 +20,9 @@ use crate::layer::{Layer, Lent};
 /// How often a silent child is looked after.
 const GLANCE: Duration = Duration::from_millis(20);
 
+/// What the first answer may take beside the limit of a call: the program starts and loads the library.
+const START: Duration = Duration::from_secs(30);
+
 /// Alignment of inputs within their segment.
 const ALIGNMENT: usize = 64;
 
@@ -143,6 +146,8 @@ struct Worker {
     socket: UnixStream,
     arena: Arena,
     seconds: u64,
+    /// Whether it has answered once.
+    started: bool,
     dead: bool,
 }
 
@@ -162,7 +167,7 @@ impl Worker {
         // A group of its own, so that what a plugin starts ends with it.
         command.process_group(0);
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::from(arena.file().try_clone()?));
-        Ok(Self { child: command.spawn()?, socket, arena, seconds: *seconds, dead: false })
+        Ok(Self { child: command.spawn()?, socket, arena, seconds: *seconds, started: false, dead: false })
     }
 
     /// Where the tensors of `layer` go, and the last segment used.
@@ -211,10 +216,12 @@ impl Worker {
 
     /// The child's reply; `None` if it has ended, [`ErrorKind::TimedOut`] if it takes too long.
     fn wait(&mut self) -> io::Result<Option<Reply>> {
-        let deadline = Instant::now() + Duration::from_secs(self.seconds);
+        let patience = Duration::from_secs(self.seconds) + if self.started { Duration::ZERO } else { START };
+        let deadline = Instant::now() + patience;
         let mut ended = false;
         loop {
             if readable(&self.socket, GLANCE)? {
+                self.started = true;
                 return receive(&mut self.socket);
             }
             if ended {
