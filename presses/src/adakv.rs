@@ -45,8 +45,7 @@ impl AdaKv {
 
 impl Press for AdaKv {
     fn identity(&self) -> String {
-        let params = self.params.identity();
-        format!("{}, press={})", params.trim_end_matches(')'), self.scorer.identity())
+        self.params.identity_around(&[self.scorer.identity()])
     }
 
     fn needs(&self) -> Needs {
@@ -62,22 +61,31 @@ impl Press for AdaKv {
     }
 
     fn select(&self, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
-        let (batch, kv_heads, tokens) = (view.batch(), view.geometry().kv_heads, view.tokens());
+        let tokens = view.tokens();
         if budget.keeps_all(tokens) {
             return Ok(Selection::all());
         }
-        let kept = budget.kept(tokens);
-        let mut safe = (kept as f64 * self.params.alpha_safeguard) as i64;
-        if self.params.alpha_safeguard > 0.0 {
-            safe = safe.max(1);
-        }
         let scores = view.scores(self.scorer.as_ref(), budget)?;
-        let safest = view.ranking(self.scorer.as_ref(), budget)?.f_narrow(2, 0, safe)?;
-        let safeguarded = scores.f_scatter_value(2, &safest, f64::INFINITY)?;
-        let flat = safeguarded.f_view([batch, kv_heads * tokens])?;
-        let (_, order) = flat.f_sort_stable(true, 1, true)?;
-        let best = order.f_narrow(1, 0, kept * kv_heads)?;
-        let mask = Tensor::f_zeros([batch, kv_heads * tokens], (Kind::Bool, view.device()))?;
-        Selection::from_mask(&mask.f_scatter_value(1, &best, 1)?.f_view([batch, kv_heads, tokens])?)
+        let order = view.ranking(self.scorer.as_ref(), budget)?;
+        let kept = budget.kept(tokens);
+        let safe = safeguard(kept, self.params.alpha_safeguard);
+        Selection::from_mask(&best_of_all_heads(&scores, &order, kept, safe)?)
     }
+}
+
+/// How many of `kept` KV pairs every head keeps whatever the others' scores: at least one, unless `alpha` is 0.
+pub(crate) fn safeguard(kept: i64, alpha: f64) -> i64 {
+    let safe = (kept as f64 * alpha) as i64;
+    if alpha > 0.0 { safe.max(1) } else { safe }
+}
+
+/// Whether an entry is among the best `kept * kv_heads` of its layer, bool `[batch, kv_heads, tokens]`; the best
+/// `safe` of each head are, by `order`, its ranking.
+pub(crate) fn best_of_all_heads(scores: &Tensor, order: &Tensor, kept: i64, safe: i64) -> Result<Tensor> {
+    let (batch, kv_heads, tokens) = scores.size3()?;
+    let safeguarded = scores.f_scatter_value(2, &order.f_narrow(2, 0, safe)?, f64::INFINITY)?;
+    let (_, best) = safeguarded.f_view([batch, kv_heads * tokens])?.f_sort_stable(true, 1, true)?;
+    let mask = Tensor::f_zeros([batch, kv_heads * tokens], (Kind::Bool, scores.device()))?;
+    let mask = mask.f_scatter_value(1, &best.f_narrow(1, 0, kept * kv_heads)?, 1)?;
+    Ok(mask.f_view([batch, kv_heads, tokens])?)
 }

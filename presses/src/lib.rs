@@ -25,23 +25,20 @@ use pressroom::view::LayerView;
 /// Two presses have one name.
 pub fn registry() -> pressroom::Result<Registry> {
     let mut registry = Registry::default();
+    // Scorers.
     registry.add(Entry::scorer(Random::info(), Random::from_params))?;
     registry.add(Entry::scorer(Knorm::info(), Knorm::from_params))?;
     registry.add(Entry::scorer(SnapKv::info(), SnapKv::from_params))?;
     registry.add(Entry::scorer(ExpectedAttention::info(), ExpectedAttention::from_params))?;
     registry.add(Entry::scorer(StreamingLlm::info(), StreamingLlm::from_params))?;
+    // Presses that decide by themselves.
+    // Wrappers.
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
     Ok(registry)
 }
 
 /// Refuses a context in which nothing would be left to choose from.
-fn too_short(param: &str, reserved: usize, view: &LayerView<'_>) -> pressroom::Result<()> {
+fn too_short(param: &'static str, reserved: usize, view: &LayerView<'_>) -> pressroom::Result<()> {
     let tokens = view.context_tokens();
-    if tokens > reserved as i64 {
-        return Ok(());
-    }
-    Err(Error::input(format!(
-        "the context has {tokens} tokens and {param} = {reserved} of them are always kept; \
-         use a longer context or a smaller {param}"
-    )))
+    if tokens > reserved as i64 { Ok(()) } else { Err(Error::TooShort { tokens, param, reserved }) }
 }

@@ -1,6 +1,5 @@
 //! `snapkv`: the last tokens vote on what matters.
 
-use pressroom::error::During;
 use pressroom::press::{Budget, Needs, Range, Scorer, Span};
 use pressroom::{Result, view::LayerView};
 use tch::{Kind, Tensor};
@@ -40,25 +39,8 @@ impl Scorer for SnapKv {
 
     fn score(&self, view: &LayerView<'_>, _budget: Budget) -> Result<Tensor> {
         too_short("window_size", self.window_size, view)?;
-        let geometry = view.geometry();
-        let (batch, kv_heads, group) = (view.batch(), geometry.kv_heads, geometry.group());
-        let window = self.window_size as i64;
-
-        let queries = view.rotated_queries(Span::Last(self.window_size))?;
-        let queries = queries.f_reshape([batch, kv_heads, group * window, geometry.head_dim])?;
-        // In float32: products of half-precision queries and keys can exceed what half precision holds.
-        let keys = view.keys().f_to_kind(Kind::Float)?;
-        let logits = queries
-            .f_matmul(&keys.f_transpose(2, 3)?)
-            .during("window attention", &[&queries, &keys])?
-            .f_mul_scalar(1.0 / (geometry.head_dim as f64).sqrt())?
-            .f_view([batch, kv_heads, group, window, -1])?;
-        let positions = view.positions()?;
-        let query_positions =
-            Tensor::f_arange_start(view.context_end() - window, view.context_end(), (Kind::Int64, view.device()))?;
-        let future = positions.f_unsqueeze(-2)?.f_gt_tensor(&query_positions.f_unsqueeze(-1)?)?.f_unsqueeze(2)?;
-        let weights = logits.f_masked_fill(&future, f64::NEG_INFINITY)?.f_softmax(-1, Kind::Float)?;
-
+        let (batch, kv_heads, group) = (view.batch(), view.geometry().kv_heads, view.geometry().group());
+        let weights = view.window_attention(self.window_size)?;
         // Only what lies before the window is pooled: its neighbours in the window do not vote for it.
         let in_window = view.last(self.window_size)?;
         let votes = weights.f_mean_dim([3i64].as_slice(), false, Kind::Float)?;

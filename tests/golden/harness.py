@@ -2,9 +2,11 @@
 
 presses/PRESS.py states `CASES`, by `cases(..)`. It may define more:
 
-    RANKS = False              what the press calls scores does not rank: do not store it
-    def ready(press, case)     last touches before a run
-    def side_data(shape, model, folder)   what the press reads beside the model, written under `folder`
+    RANKS = False                            what the press calls scores does not rank: do not store it
+    def side_data(model, folder)             writes what the press reads beside the model, in the published format
+    def ready(press, case, model, folder)    last touches before a run
+
+`folder` is presses/PRESS/SHAPE.
 
 How a result is found: before the press's own hook runs, every row of keys and values that a forward pass appends is
 noted with its position. Afterwards a head's kept positions are those that `masked_key_indices` does not name, or else
@@ -55,12 +57,22 @@ def model_of(shape: str, attention: str):
 
 @dataclass
 class Layer:
-    """What a press left of one layer: per KV head, ascending positions; and the content that is no plain gather."""
+    """What a press left of one layer: per KV head, ascending positions; and what stands there now.
+
+    `changed` names what of `keys` and `values`, [kv_heads, kept, channels], is not what was computed for the positions.
+    Where pairs are masked rather than removed, `keys` and `values` are those that the press appended.
+    """
 
     kept: list[list[int]]
     keys: torch.Tensor | None = None
     values: torch.Tensor | None = None
+    changed: set[str] = field(default_factory=set)
     channels: list[list[int]] | None = None
+
+
+def noise(*shape: int) -> torch.Tensor:
+    """Random numbers for side data; the same for the same shape."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(len(shape)))
 
 
 @dataclass
@@ -109,7 +121,11 @@ class Rows:
         if masked is not None:
             mask = torch.ones(all_keys.shape[:2], dtype=torch.bool)
             mask[masked[1], masked[2]] = False
-            return Layer([row.nonzero().flatten().tolist() for row in mask])
+            layer = Layer([row.nonzero().flatten().tolist() for row in mask])
+            if keys.shape[1] > all_keys.shape[1]:
+                new = slice(all_keys.shape[1], None)
+                layer.keys, layer.values, layer.changed = keys[:, new], values[:, new], {"keys", "values"}
+            return layer
         by_keys = positions(keys, all_keys)
         found = positions(values, all_values) if by_keys is None else by_keys
         assert found is not None, "neither keys nor values are those of the full cache"
@@ -118,15 +134,14 @@ class Rows:
             rows.gather(1, index.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))
             for rows, index in ((keys, order), (values, order), (all_keys, kept), (all_values, kept))
         )
-        layer = Layer(kept.tolist())
-        if not torch.equal(keys, all_keys):
-            zero = (keys == 0).all(dim=1, keepdim=True)
-            if zero.any() and torch.equal(keys, all_keys.masked_fill(zero, 0)):
-                layer.channels = [head.nonzero().flatten().tolist() for head in ~zero[:, 0]]
-            else:
-                layer.keys = keys
+        layer = Layer(kept.tolist(), keys, values)
         if not torch.equal(values, all_values):
-            layer.values = values
+            layer.changed.add("values")
+        zero = (keys == 0).all(dim=1, keepdim=True)
+        if zero.any() and torch.equal(keys, all_keys.masked_fill(zero, 0)):
+            layer.channels = [head.nonzero().flatten().tolist() for head in ~zero[:, 0]]
+        elif not torch.equal(keys, all_keys):
+            layer.changed.add("keys")
         return layer
 
 
@@ -158,7 +173,7 @@ def watch(press, seed, nudge) -> list[torch.Tensor]:
                 depth -= 1
             if part is press:
                 seen.append(result[0].clone())  # cloned: wrappers write into the tensor
-            return nudge(result) if depth == 0 else result
+            return nudge(result)
 
         return scored
 
@@ -194,7 +209,8 @@ def run(name: str, file: ModuleType, case: dict, nudge=lambda scores: scores) ->
     """The case through kvpress, as its pipeline would go about it."""
     model = model_of(case["shape"], case.get("attention", "sdpa"))
     press = build(name, case["params"], case["ratio"])
-    getattr(file, "ready", lambda press, case: None)(press, case)
+    if hasattr(file, "ready"):
+        file.ready(press, case, model, HERE / "presses" / name / case["shape"])
     scores = watch(press, case.get("seed"), nudge)
     in_prefill = not isinstance(press, DecodingPress)
     in_decoding = isinstance(press, (DecodingPress, PrefillDecodingPress)) or getattr(press, "decoding", False)
@@ -268,6 +284,11 @@ def label(params: dict) -> str:
 def golden(name: str, file: ModuleType) -> tuple[list[dict], dict[str, torch.Tensor]]:
     """All cases of a press's file with their results, and the tensors that they name."""
     done, tensors = [], {}
+    if hasattr(file, "side_data"):
+        for shape in sorted({case["shape"] for case in file.CASES}):
+            folder = HERE / "presses" / name / shape
+            folder.mkdir(parents=True, exist_ok=True)
+            file.side_data(model_of(shape, "sdpa"), folder)
     for case in file.CASES:
         parts = [case["shape"], label(case["params"]), str(len(case["input_ids"]))]
         scored = "/".join(filter(None, parts))
@@ -289,14 +310,12 @@ def golden(name: str, file: ModuleType) -> tuple[list[dict], dict[str, torch.Ten
             cut = kept[number]
             if cut != longer:
                 after.append({"pass": number, **shown(layers, either[number])})
-        if len(outcome.passes) > 1:
-            assert after, f"{name}: {identity} evicts nothing in decoding"
+        if "decode_ids" in case:
             result["after"] = after
         for part in ("keys", "values"):
-            contents = [getattr(layer, part) for layer in outcome.passes[-1]]
-            if any(content is not None for content in contents):
+            if any(part in layer.changed for layer in outcome.passes[-1]):
                 result[part] = f"{identity}/{part}"
-                tensors |= {f"{identity}/{part}/{index}": content for index, content in enumerate(contents)}
+                tensors |= {f"{result[part]}/{i}": getattr(layer, part) for i, layer in enumerate(outcome.passes[-1])}
         done.append(result)
     return done, tensors
 

@@ -7,6 +7,19 @@ import kvpress
 from kvpress.presses.base_press import BasePress
 from kvpress.presses.kvgrad_press import KVgradPress
 
+
+
+class KVComposePress(kvpress.KVComposePress):
+    """Takes the replayed context out of the cache, where the reference forgets it.
+
+    There it would be attended to in place of what head-wise eviction evicts, and `add_v_norm` fails on it.
+    """
+
+    def enhance_scores(self):
+        self.cache.crop(self.context_len)
+        super().enhance_scores()
+
+
 PRESSES = {
     "adakv": kvpress.AdaKVPress,
     "block": kvpress.BlockPress,
@@ -31,7 +44,7 @@ PRESSES = {
     "key_rerotation": kvpress.KeyRerotationPress,
     "keydiff": kvpress.KeyDiffPress,
     "knorm": kvpress.KnormPress,
-    "kvcompose": kvpress.KVComposePress,
+    "kvcompose": KVComposePress,
     "kvgrad": KVgradPress,
     "kvzap": kvpress.KVzapPress,
     "kvzip": kvpress.KVzipPress,

@@ -67,10 +67,11 @@ pub(super) fn by_head(
         }
         Ok(Some(Tensor::f_cat(&parts, 0)?))
     };
+    let positions = view.positions()?.f_expand([1, kv_heads, view.tokens()], false)?;
     let edits = Edits {
         values: gathered(|edits| edits.values.as_ref(), view.values())?,
         channels: channels_of(&heads)?,
-        positions: gathered(|edits| edits.positions.as_ref(), &view.positions()?)?,
+        positions: gathered(|edits| edits.positions.as_ref(), &positions)?,
     };
     Ok(Selection::from_lists(&lists, view.device())?.with_edits(edits))
 }

@@ -440,12 +440,20 @@ macro_rules! press {
 
             /// Name and parameters, as in `name(a=1, b=2)`.
             pub fn identity(&self) -> String {
+                self.identity_around(&[])
+            }
+
+            /// Name, parameters and what is wrapped (by identity, in the order of the description), as in
+            /// `name(a=1, press=inner(b=2))`.
+            pub fn identity_around(&self, inner: &[String]) -> String {
                 use $crate::press::ParamValue;
+                let wrapped: &[&str] = &[$($(stringify!($inner)),+)?];
                 let params: Vec<String> = [$( (stringify!($param), self.$param.to_value()), )*]
                     .into_iter()
                     .filter_map(|(name, value): (&str, Option<$crate::press::Value>)| {
                         value.map(|value| format!("{name}={value}"))
                     })
+                    .chain(wrapped.iter().zip(inner).map(|(key, inner)| format!("{key}={inner}")))
                     .collect();
                 if params.is_empty() { $name.into() } else { format!("{}({})", $name, params.join(", ")) }
             }

@@ -1,5 +1,6 @@
 //! What the model publishes of one layer after its attention: the press's window on the world.
 
+mod attend;
 mod parts;
 mod ranking;
 mod sub;

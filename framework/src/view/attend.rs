@@ -1,0 +1,46 @@
+//! Attention over the entries that are left of a view, computed anew: what evicted entries took is shared out.
+
+use std::ops::Range;
+
+use tch::{Kind, Tensor};
+
+use super::LayerView;
+use crate::error::{During, Result};
+use crate::model::Rotary;
+use crate::press::Span;
+
+impl LayerView<'_> {
+    /// Attention weights of the last `window` tokens of the context over the entries, float32
+    /// `[batch, kv_heads, group, window, tokens]`.
+    ///
+    /// # Errors
+    /// The press did not declare as many queries.
+    pub fn window_attention(&self, window: usize) -> Result<Tensor> {
+        let count = Span::Last(window).of(self.context_tokens());
+        self.attention_within(self.context.end - count..self.context.end)
+    }
+
+    /// Attention weights of the tokens at `positions` over the entries, float32
+    /// `[batch, kv_heads, group, n, tokens]`. A query that comes before everything that is left weighs it evenly.
+    ///
+    /// # Errors
+    /// The press did not declare queries back to there.
+    pub fn attention_within(&self, positions: Range<i64>) -> Result<Tensor> {
+        let (batch, geometry) = (self.batch(), self.geometry);
+        let (kv_heads, group, count) = (geometry.kv_heads, geometry.group(), positions.end - positions.start);
+        let last = self.queries(Span::Last((self.context.end - positions.start) as usize))?;
+        let at = Tensor::f_arange_start(positions.start, positions.end, (Kind::Int64, self.device()))?;
+        let (cos, sin) = self.rotary.tables(&at, Kind::Float)?;
+        let queries = Rotary::rotate(&last.f_narrow(2, 0, count)?.f_to_kind(Kind::Float)?, &cos, &sin)?;
+        let queries = queries.f_reshape([batch, kv_heads, group * count, geometry.head_dim])?;
+        // In float32: products of half-precision queries and keys can exceed what half precision holds.
+        let keys = self.keys.f_to_kind(Kind::Float)?;
+        let logits = queries
+            .f_matmul(&keys.f_transpose(2, 3)?)
+            .during("attention over the entries", &[&queries, &keys])?
+            .f_mul_scalar(1.0 / (geometry.head_dim as f64).sqrt())?
+            .f_view([batch, kv_heads, group, count, -1])?;
+        let future = self.positions()?.f_unsqueeze(-2)?.f_gt_tensor(&at.f_unsqueeze(-1)?)?.f_unsqueeze(2)?;
+        Ok(logits.f_masked_fill(&future, f64::from(f32::MIN))?.f_softmax(-1, Kind::Float)?)
+    }
+}
