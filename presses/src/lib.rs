@@ -3,17 +3,23 @@
 
 mod adakv;
 mod expected_attention;
+mod key_rerotation;
 mod knorm;
 mod random;
 mod snapkv;
 mod streaming_llm;
+#[cfg(test)]
+mod testing;
+mod think;
 
 pub use adakv::{AdaKv, AdaKvParams};
 pub use expected_attention::ExpectedAttention;
+pub use key_rerotation::{KeyRerotation, KeyRerotationParams};
 pub use knorm::Knorm;
 pub use random::Random;
 pub use snapkv::SnapKv;
 pub use streaming_llm::StreamingLlm;
+pub use think::Think;
 
 use pressroom::Error;
 use pressroom::press::{Entry, Registry};
@@ -32,8 +38,10 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::scorer(ExpectedAttention::info(), ExpectedAttention::from_params))?;
     registry.add(Entry::scorer(StreamingLlm::info(), StreamingLlm::from_params))?;
     // Presses that decide by themselves.
+    registry.add(Entry::press(Think::info(), Think::from_params))?;
     // Wrappers.
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
+    registry.add(Entry::press_around(KeyRerotationParams::info(), KeyRerotation::new))?;
     Ok(registry)
 }
 
