@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod adakv;
+mod chunkkv;
+mod entropy_gated_chunkkv;
 mod expected_attention;
 mod key_rerotation;
 mod knorm;
@@ -11,8 +13,11 @@ mod streaming_llm;
 #[cfg(test)]
 mod testing;
 mod think;
+mod token_scores;
 
 pub use adakv::{AdaKv, AdaKvParams};
+pub use chunkkv::{ChunkKv, ChunkKvParams};
+pub use entropy_gated_chunkkv::{EntropyGatedChunkKv, EntropyGatedChunkKvParams};
 pub use expected_attention::ExpectedAttention;
 pub use key_rerotation::{KeyRerotation, KeyRerotationParams};
 pub use knorm::Knorm;
@@ -42,6 +47,8 @@ pub fn registry() -> pressroom::Result<Registry> {
     // Wrappers.
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
     registry.add(Entry::press_around(KeyRerotationParams::info(), KeyRerotation::new))?;
+    registry.add(Entry::press_around(ChunkKvParams::info(), ChunkKv::new))?;
+    registry.add(Entry::press_around(EntropyGatedChunkKvParams::info(), EntropyGatedChunkKv::new))?;
     Ok(registry)
 }
 
