@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod adakv;
+mod block;
+mod chunk;
 mod chunkkv;
 mod entropy_gated_chunkkv;
 mod expected_attention;
@@ -16,6 +18,8 @@ mod think;
 mod token_scores;
 
 pub use adakv::{AdaKv, AdaKvParams};
+pub use block::{Block, BlockParams};
+pub use chunk::{Chunk, ChunkParams};
 pub use chunkkv::{ChunkKv, ChunkKvParams};
 pub use entropy_gated_chunkkv::{EntropyGatedChunkKv, EntropyGatedChunkKvParams};
 pub use expected_attention::ExpectedAttention;
@@ -47,8 +51,10 @@ pub fn registry() -> pressroom::Result<Registry> {
     // Wrappers.
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
     registry.add(Entry::press_around(KeyRerotationParams::info(), KeyRerotation::new))?;
+    registry.add(Entry::press_around(ChunkParams::info(), Chunk::new))?;
     registry.add(Entry::press_around(ChunkKvParams::info(), ChunkKv::new))?;
     registry.add(Entry::press_around(EntropyGatedChunkKvParams::info(), EntropyGatedChunkKv::new))?;
+    registry.add(Entry::press_around(BlockParams::info(), Block::new))?;
     Ok(registry)
 }
 
