@@ -5,6 +5,8 @@ mod adakv;
 mod block;
 mod chunk;
 mod chunkkv;
+mod critical_adakv;
+mod criticalkv;
 mod entropy_gated_chunkkv;
 mod expected_attention;
 mod key_rerotation;
@@ -21,6 +23,8 @@ pub use adakv::{AdaKv, AdaKvParams};
 pub use block::{Block, BlockParams};
 pub use chunk::{Chunk, ChunkParams};
 pub use chunkkv::{ChunkKv, ChunkKvParams};
+pub use critical_adakv::{CriticalAdaKv, CriticalAdaKvParams};
+pub use criticalkv::{CriticalKv, CriticalKvParams};
 pub use entropy_gated_chunkkv::{EntropyGatedChunkKv, EntropyGatedChunkKvParams};
 pub use expected_attention::ExpectedAttention;
 pub use key_rerotation::{KeyRerotation, KeyRerotationParams};
@@ -50,6 +54,8 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::press(Think::info(), Think::from_params))?;
     // Wrappers.
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
+    registry.add(Entry::scorer_around(CriticalKvParams::info(), CriticalKv::new))?;
+    registry.add(Entry::press_around(CriticalAdaKvParams::info(), CriticalAdaKv::new))?;
     registry.add(Entry::press_around(KeyRerotationParams::info(), KeyRerotation::new))?;
     registry.add(Entry::press_around(ChunkParams::info(), Chunk::new))?;
     registry.add(Entry::press_around(ChunkKvParams::info(), ChunkKv::new))?;
