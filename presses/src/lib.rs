@@ -11,7 +11,9 @@ mod entropy_gated_chunkkv;
 mod expected_attention;
 mod key_rerotation;
 mod knorm;
+mod merging;
 mod random;
+mod simlayerkv;
 mod snapkv;
 mod streaming_llm;
 #[cfg(test)]
@@ -29,7 +31,9 @@ pub use entropy_gated_chunkkv::{EntropyGatedChunkKv, EntropyGatedChunkKvParams};
 pub use expected_attention::ExpectedAttention;
 pub use key_rerotation::{KeyRerotation, KeyRerotationParams};
 pub use knorm::Knorm;
+pub use merging::{Merging, MergingParams};
 pub use random::Random;
+pub use simlayerkv::SimLayerKv;
 pub use snapkv::SnapKv;
 pub use streaming_llm::StreamingLlm;
 pub use think::Think;
@@ -52,6 +56,7 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::scorer(StreamingLlm::info(), StreamingLlm::from_params))?;
     // Presses that decide by themselves.
     registry.add(Entry::press(Think::info(), Think::from_params))?;
+    registry.add(Entry::press(SimLayerKv::info(), SimLayerKv::new))?;
     // Wrappers.
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
     registry.add(Entry::scorer_around(CriticalKvParams::info(), CriticalKv::new))?;
@@ -61,6 +66,7 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::press_around(ChunkKvParams::info(), ChunkKv::new))?;
     registry.add(Entry::press_around(EntropyGatedChunkKvParams::info(), EntropyGatedChunkKv::new))?;
     registry.add(Entry::press_around(BlockParams::info(), Block::new))?;
+    registry.add(Entry::press_around(MergingParams::info(), Merging::new))?;
     Ok(registry)
 }
 
