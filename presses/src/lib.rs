@@ -9,6 +9,7 @@ mod critical_adakv;
 mod criticalkv;
 mod entropy_gated_chunkkv;
 mod expected_attention;
+mod finch;
 mod key_rerotation;
 mod knorm;
 mod merging;
@@ -29,6 +30,7 @@ pub use critical_adakv::{CriticalAdaKv, CriticalAdaKvParams};
 pub use criticalkv::{CriticalKv, CriticalKvParams};
 pub use entropy_gated_chunkkv::{EntropyGatedChunkKv, EntropyGatedChunkKvParams};
 pub use expected_attention::ExpectedAttention;
+pub use finch::Finch;
 pub use key_rerotation::{KeyRerotation, KeyRerotationParams};
 pub use knorm::Knorm;
 pub use merging::{Merging, MergingParams};
@@ -57,6 +59,7 @@ pub fn registry() -> pressroom::Result<Registry> {
     // Presses that decide by themselves.
     registry.add(Entry::press(Think::info(), Think::from_params))?;
     registry.add(Entry::press(SimLayerKv::info(), SimLayerKv::new))?;
+    registry.add(Entry::press(Finch::info(), Finch::from_params))?;
     // Wrappers.
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
     registry.add(Entry::scorer_around(CriticalKvParams::info(), CriticalKv::new))?;

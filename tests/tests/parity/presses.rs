@@ -1,13 +1,15 @@
 //! What presses score and keep on tiny random Llamas, against kvpress: `golden/presses/*.json`, a file a press.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use pressroom::model::Llama;
-use pressroom::press::{Budget, Built, ParamInfo, Registry};
+use pressroom::press::{Budget, Built, ParamInfo, Registry, Scorer};
+use pressroom_presses::Finch;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
-use crate::build::{Table, build};
+use crate::build::{Table, build, params};
 use crate::decoding::follow;
 use crate::run::{Outcome, run};
 use crate::{compare, support};
@@ -99,6 +101,15 @@ impl Case {
         }
         build(registry, press, &table)
     }
+
+    /// What ranks: the press itself, or a scorer inside it that no other press can take.
+    fn scorer(&self, press: &str, built: &Built) -> Option<Arc<dyn Scorer>> {
+        match built {
+            Built::Scorer(scorer) => Some(scorer.clone()),
+            _ if press == "finch" => Some(Arc::new(Finch::from_params(&params(&self.params)).unwrap())),
+            Built::Method(_) => None,
+        }
+    }
 }
 
 #[test]
@@ -129,7 +140,9 @@ fn scores_and_kept_positions_are_the_references() {
 }
 
 fn check(registry: &Registry, model: &Llama, press: &str, case: &Case, tensors: Option<&SafeTensors<'_>>) {
-    let outcome = run(model, case.build(registry, press), case.budget(), case, &format!("{press} {}", case.id));
+    let built = case.build(registry, press);
+    let scorer = case.scorer(press, &built);
+    let outcome = run(model, built, scorer, case.budget(), case, &format!("{press} {}", case.id));
     let Outcome { scores, compressed } = &outcome;
     assert_eq!(compressed.decisions.len(), case.kept.len());
     let tensor = |name: &str| support::tensor(tensors.unwrap(), name);

@@ -19,7 +19,14 @@ pub struct Outcome {
 }
 
 /// Runs a press as an experiment would, and once more for its scores.
-pub fn run(model: &Llama, built: Built, budget: Budget, case: &Case, place: &str) -> Outcome {
+pub fn run(
+    model: &Llama,
+    built: Built,
+    scorer: Option<Arc<dyn Scorer>>,
+    budget: Budget,
+    case: &Case,
+    place: &str,
+) -> Outcome {
     let facts = pressroom::press::ModelFacts {
         name: "tiny".into(),
         geometry: model.geometry(),
@@ -37,10 +44,6 @@ pub fn run(model: &Llama, built: Built, budget: Budget, case: &Case, place: &str
         encode: &encode,
     };
     let context = ContextTokens { tokens: &tokens, question_tokens: case.question_tokens(), prompt, seed: 0 };
-    let scorer = match &built {
-        Built::Scorer(scorer) => Some(scorer.clone()),
-        Built::Method(_) => None,
-    };
     let method = built.into_method();
     method.prepare(&facts).unwrap_or_else(|error| panic!("{place}: {error}"));
     let layers = model.geometry().layers;

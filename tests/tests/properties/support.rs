@@ -30,10 +30,11 @@ pub fn rotary() -> Rotary {
     Rotary::new(&LlamaConfig::parse(config).unwrap(), Device::Cpu).unwrap()
 }
 
-/// A view with everything materialised, of given keys, values and queries.
+/// A view with everything materialised, of given keys, values and queries; its last three tokens are a question.
 pub fn view_of<'a>(keys: Tensor, values: Tensor, queries: Tensor, rotary: &'a Rotary) -> LayerView<'a> {
-    let parts = Materialised { queries: Some(queries), ..Materialised::default() };
-    LayerView::new(0, GEOMETRY, keys, values, parts, rotary).unwrap()
+    let output_projection = Some(self::values(7, &[32, 32]).to_kind(values.kind()));
+    let parts = Materialised { queries: Some(queries), output_projection, ..Materialised::default() };
+    LayerView::new(0, GEOMETRY, keys, values, parts, rotary).unwrap().with_question(3)
 }
 
 /// A view of random tensors of some magnitude.
