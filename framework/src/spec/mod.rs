@@ -5,6 +5,7 @@ mod overrides;
 mod press;
 mod report;
 mod sections;
+mod spelling;
 mod table;
 
 use std::collections::BTreeMap;
