@@ -18,6 +18,7 @@ pub use overrides::apply_overrides;
 pub use press::{PressConfig, PressSpec, StageSpec};
 pub use report::{Report, Source};
 pub use sections::{ModelSpec, RunSpec, TaskKind, TaskSpec};
+pub use spelling::SPELLINGS;
 
 pub(crate) use report::Mistakes;
 

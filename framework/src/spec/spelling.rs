@@ -1,9 +1,4 @@
 //! Spellings of kvpress for what has one of its own here: they are read, and nothing else knows of them.
-//!
-//! | kvpress | here |
-//! |---|---|
-//! | `name = "composed", presses = [..]` | `chain = [..]` |
-//! | `name = "per_layer_compression", press = { .. }, compression_ratios = [..]` | the press itself, with a list as its `compression_ratio` |
 
 use toml::de::DeValue;
 
@@ -11,6 +6,15 @@ use super::budget::BudgetSpec;
 use super::press::{PressReader, StageSpec, inner_table};
 use super::report::Mistakes;
 use super::table::{Node, Table, list};
+
+/// Every spelling with what it stands for.
+pub const SPELLINGS: [(&str, &str); 2] = [
+    ("name = \"composed\", presses = [..]", "chain = [..]"),
+    (
+        "name = \"per_layer_compression\", press = { name = \"..\", .. }, compression_ratios = [..]",
+        "name = \"..\", .., compression_ratio = [..]",
+    ),
+];
 
 /// Name of a chain.
 pub(super) const CHAIN: &str = "composed";
