@@ -1,22 +1,58 @@
-//! Writes the smallest Llamas that import, one per kind of tokenizer, as seeds: `seeds FOLDER`.
+//! Writes inputs that a target accepts, for it to start from: `seeds gguf|weights FOLDER`.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::Path;
 
 use candle_core::quantized::gguf_file::{Value, write};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Result, Tensor};
+// Built with the flags of the targets, so it needs what their coverage counters are linked to.
+use libfuzzer_sys as _;
 
 const WIDTH: usize = 32;
 const TOKENS: [&str; 6] = ["<unk>", "<s>", "a", "b", "ab", "<0x41>"];
 
 fn main() -> Result<()> {
-    let folder = std::env::args().nth(1).unwrap_or_else(|| "fuzz/corpus/gguf".into());
-    fs::create_dir_all(&folder)?;
-    seed(&Path::new(&folder).join("byte-level.gguf"), "gpt2", GgmlDType::Q8_0)?;
-    seed(&Path::new(&folder).join("sentence-piece.gguf"), "llama", GgmlDType::Q4_1)
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [target, folder] = arguments.as_slice() else { candle_core::bail!("usage: seeds gguf|weights FOLDER") };
+    let folder = Path::new(folder);
+    fs::create_dir_all(folder)?;
+    match target.as_str() {
+        "gguf" => {
+            seed(&folder.join("byte-level.gguf"), "gpt2", GgmlDType::Q8_0)?;
+            seed(&folder.join("sentence-piece.gguf"), "llama", GgmlDType::Q4_1)
+        }
+        "weights" => weights(folder),
+        other => candle_core::bail!("no seeds for {other}"),
+    }
 }
 
+/// The weights of the model that the target loads, without and with an index.
+fn weights(folder: &Path) -> Result<()> {
+    let mut tensors = HashMap::new();
+    let mut add = |name: &str, shape: &[usize]| -> Result<()> {
+        tensors.insert(name.to_owned(), Tensor::ones(shape, DType::F32, &Device::Cpu)?);
+        Ok(())
+    };
+    add("model.embed_tokens.weight", &[4, 4])?;
+    add("model.norm.weight", &[4])?;
+    for part in ["input_layernorm", "post_attention_layernorm"] {
+        add(&format!("model.layers.0.{part}.weight"), &[4])?;
+    }
+    for part in ["self_attn.q", "self_attn.k", "self_attn.v", "self_attn.o", "mlp.gate", "mlp.up", "mlp.down"] {
+        add(&format!("model.layers.0.{part}_proj.weight"), &[4, 4])?;
+    }
+    let file = folder.join("alone");
+    candle_core::safetensors::save(&tensors, &file)?;
+    let bytes = fs::read(&file)?;
+    fs::write(&file, [b"\n", &bytes[..]].concat())?;
+    let index = br#"{"weight_map": {"model.norm.weight": "model.safetensors"}}"#;
+    fs::write(folder.join("indexed"), [index, &b"\n"[..], &bytes].concat())?;
+    Ok(())
+}
+
+/// The smallest Llama that imports, with this kind of tokenizer.
 fn seed(path: &Path, tokenizer: &str, dtype: GgmlDType) -> Result<()> {
     let number = |value: usize| Value::U32(value as u32);
     let text = |value: &str| Value::String(value.into());

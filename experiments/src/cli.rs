@@ -71,8 +71,8 @@ pub struct AskArgs {
     /// How every answer begins
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub answer_prefix: String,
-    /// Name of a model, or a folder in Hugging Face layout
-    #[arg(long, value_name = "NAME|FOLDER", default_value = DEFAULT_MODEL)]
+    /// Name of a model, a folder in Hugging Face layout, or the ORG/NAME of a fetched model of the hub
+    #[arg(long, value_name = "NAME|FOLDER|ORG/NAME", default_value = DEFAULT_MODEL)]
     pub model: String,
     /// Press by name, with default parameters; none: nothing is compressed
     #[arg(long, value_name = "NAME", conflicts_with = "pipeline")]
@@ -141,7 +141,7 @@ pub enum ModelCommand {
     List,
     /// Architecture, size of the weights, KV bytes per token and of a context
     Info {
-        /// Name or folder
+        /// Name, folder, or ORG/NAME of a fetched model of the hub
         name: String,
         /// Tokens of context
         #[arg(long, value_name = "N")]

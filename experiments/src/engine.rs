@@ -5,12 +5,11 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pressroom::model::{ChatTemplate, GenerationConfig, Llama, LoadOptions, ModelFolder, TextTokenizer};
 use pressroom::pipeline::{
-    Compressed, ContextTokens, Hardware, Prompt, PromptOptions, Question, Regime, compress, open_device,
+    Compressed, ContextTokens, Prompt, PromptOptions, Question, compress, has_bf16, open_device,
 };
 use pressroom::plan::{DeviceChoice, DtypeChoice, SessionPlan};
 use pressroom::press::{ModelFacts, Pipeline, PromptParts};
 use pressroom::{Error, Result};
-use tch::Device;
 
 /// A loaded model with everything that turns text into answers.
 pub struct Engine {
@@ -35,38 +34,25 @@ impl Engine {
     /// The device cannot be used; the folder's files are missing or broken.
     pub fn load(folder: &ModelFolder, device: DeviceChoice, dtype: DtypeChoice) -> Result<Self> {
         let start = Instant::now();
-        let device = match device {
-            DeviceChoice::Cpu => Device::Cpu,
-            DeviceChoice::Cuda(index) => open_device(Device::Cuda(index))?,
-            DeviceChoice::Auto => open_device(Device::Cuda(0)).unwrap_or(Device::Cpu),
-        };
-        let bf16 = device != Device::Cpu || Hardware::detect().bf16_arithmetic;
+        let device = open_device(device)?;
         let tokenizer = TextTokenizer::read(folder.path())?;
         let template = ChatTemplate::read(folder.path())?;
         let generation = folder.generation()?;
-        let options = LoadOptions { device, kind: dtype.resolve(bf16), progress: loading_bar() };
+        let options = LoadOptions { device, kind: dtype.resolve(has_bf16(device)), progress: loading_bar() };
         let model = Llama::load(folder, &options)?;
         Ok(Self { name: folder.name(), model, tokenizer, template, generation, load_s: start.elapsed().as_secs_f64() })
     }
 
-    /// Longest context that leaves `reserved` positions of the model's for question and answer.
-    pub fn longest_context(&self, reserved: usize) -> usize {
-        usize::try_from(self.model.config().max_position_embeddings).unwrap_or(0).saturating_sub(reserved)
+    /// Positions of the model that are left for context and question beside an answer of `max_new_tokens`.
+    pub fn room(&self, max_new_tokens: usize) -> usize {
+        usize::try_from(self.model.config().max_position_embeddings).unwrap_or(0).saturating_sub(max_new_tokens)
     }
 
     /// Tokenizes a context and its questions with the model's template.
     ///
     /// # Errors
     /// See [`Prompt::build`].
-    pub fn prompt(
-        &self,
-        context: &str,
-        questions: &[Question],
-        regime: Regime,
-        raw: bool,
-        longest: usize,
-    ) -> Result<Prompt> {
-        let options = PromptOptions { regime, raw, max_context_length: longest };
+    pub fn prompt(&self, context: &str, questions: &[Question], options: PromptOptions) -> Result<Prompt> {
         Prompt::build(context, questions, self.template.as_ref(), &self.tokenizer, options)
     }
 

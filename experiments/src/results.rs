@@ -203,6 +203,24 @@ mod tests {
     }
 
     #[test]
+    fn numbers_come_back_with_all_their_bits() {
+        let folder = tempfile::tempdir().unwrap();
+        // Ratios that a short decimal does not say exactly, and the neighbours of one.
+        let mut ratios = vec![1.0 / 3.0, 0.1 + 0.2, 0.7, f64::MIN_POSITIVE, 1.0 - f64::EPSILON, 5e-324];
+        ratios.extend((0..2000u64).map(|step| f64::from_bits(0.9f64.to_bits() + step * 7_919)));
+        let mut run = RunFolder::open(folder.path(), "{}").unwrap();
+        for (index, &ratio) in ratios.iter().enumerate() {
+            run.append(&Record { ratio: Some(ratio), prefill_s: 1.0 + ratio, ..record(index) }).unwrap();
+        }
+        let read = RunFolder::open(folder.path(), "{}").unwrap();
+        for (index, (record, ratio)) in read.finished().iter().zip(&ratios).enumerate() {
+            assert_eq!(record.key(), ("knorm".into(), Some(ratio.to_bits()), index));
+            assert_eq!(record.prefill_s.to_bits(), (1.0 + ratio).to_bits());
+        }
+        assert_eq!(read.finished().len(), ratios.len());
+    }
+
+    #[test]
     fn another_plan_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         RunFolder::open(folder.path(), "{}").unwrap();

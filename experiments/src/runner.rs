@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use pressroom::pipeline::{Asked, Compressed, DecodeOptions, Question, Regime, answer};
+use pressroom::pipeline::{Asked, Compressed, DecodeOptions, PromptOptions, Question, Regime, answer};
 use pressroom::plan::SessionPlan;
 use pressroom::press::Pipeline;
 use pressroom::{Error, Result};
@@ -51,8 +51,9 @@ pub fn run(
         }
         let blame = |error: Error| Error::Input(format!("sample {index}: {error}"));
         let asked = Question { text: sample.question.clone(), answer_prefix: sample.answer_prefix.clone() };
-        let longest = engine.longest_context(sample.max_new_tokens);
-        let prompt = engine.prompt(&sample.context, &[asked], options.regime, options.raw, longest).map_err(blame)?;
+        let room = engine.room(sample.max_new_tokens);
+        let how = PromptOptions { regime: options.regime, raw: options.raw, max_context_length: None, room };
+        let prompt = engine.prompt(&sample.context, &[asked], how).map_err(blame)?;
         let start = Instant::now();
         let pipelines: Vec<&Pipeline> = due.iter().map(|plan| &plan.pipeline).collect();
         let outcomes = engine.compress(&prompt, &pipelines, options.seed.wrapping_add(index as u64)).map_err(blame)?;

@@ -5,8 +5,16 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use pressroom::model::{TextTokenizer, models_home};
+
 fn pressroom(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_pressroom")).args(args).stdin(Stdio::null()).output().unwrap()
+    pressroom_with(&[], args)
+}
+
+/// With environment variables.
+fn pressroom_with(variables: &[(&str, &Path)], args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pressroom"));
+    command.envs(variables.iter().copied()).args(args).stdin(Stdio::null()).output().unwrap()
 }
 
 fn stdout(output: &Output) -> String {
@@ -15,7 +23,11 @@ fn stdout(output: &Output) -> String {
 
 /// Fails with a message that holds `expected`, without a panic.
 fn refused(args: &[&str], expected: &[&str]) {
-    let output = pressroom(args);
+    refused_with(&[], args, expected);
+}
+
+fn refused_with(variables: &[(&str, &Path)], args: &[&str], expected: &[&str]) {
+    let output = pressroom_with(variables, args);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{args:?} succeeded");
     assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
@@ -194,7 +206,6 @@ fn bad_arguments_are_refused_with_a_hint() {
     ask(&["--press", "knorm", "--ratio", "nan"], &["outside [0, 1)"]);
     ask(&["--press", "adakv", "--ratio", "0.5"], &["wraps a scorer"]);
     ask(&["--ratio", "0.5"], &["--press"]);
-    ask(&["--device", "cuda:0"], &["no CUDA device", "make setup-cuda"]);
     ask(&["--device", "gpu"], &["unknown device `gpu`"]);
     ask(&["--dtype", "int8"], &["unknown dtype `int8`"]);
     ask(&["--model", "smollm"], &["there is no model `smollm`"]);
@@ -209,6 +220,26 @@ fn bad_arguments_are_refused_with_a_hint() {
     refused(
         &["ask", "--context", &short, "--question", "q?", "--press", "snapkv", "--ratio", "0.5"],
         &["snapkv", "layer 0", "window_size = 64"],
+    );
+    letters(&folder.path().join("letters"));
+    let model = folder.path().join("letters").display().to_string();
+    let two = context(folder.path(), "AB");
+    refused(
+        &[
+            "ask",
+            "--context",
+            &two,
+            "--question",
+            "Q",
+            "--raw",
+            "--model",
+            &model,
+            "--press",
+            "streaming_llm",
+            "--ratio",
+            "0.5",
+        ],
+        &["streaming_llm", "layer 0", "n_sink = 4"],
     );
     let empty = context(folder.path(), "  \n");
     refused(&["ask", "--context", &empty, "--question", "q?"], &["the context is empty"]);
@@ -228,7 +259,7 @@ fn tiny(folder: &Path) -> PathBuf {
         config.replace("\"max_position_embeddings\": 32", "\"max_position_embeddings\": 4096"),
     )
     .unwrap();
-    let real = pressroom::model::models_home().join("smollm2-135m-instruct");
+    let real = models_home().join("smollm2-135m-instruct");
     for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
         std::fs::copy(real.join(name), at.join(name)).unwrap();
     }
@@ -322,4 +353,236 @@ fn weight_files_cut_anywhere_are_errors() {
             &["no intact safetensors file"],
         );
     }
+}
+
+#[test]
+fn visible_questions_and_raw_texts_reach_the_model_as_they_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = NEEDLE.repeat(3);
+    let path = context(folder.path(), &text);
+    let question = "\nWhat is the password of the lighthouse?";
+    let ask = |more: &[&str]| -> (serde_json::Value, String) {
+        let mut args = vec!["ask", "--context", &path, "--question", question, "--json", "--show-prompt"];
+        args.extend(["--dtype", "f32", "--max-new-tokens", "12"]);
+        args.extend(more);
+        let output = pressroom(&args);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}");
+        (serde_json::from_slice(&output.stdout).unwrap(), stderr)
+    };
+    let tokenizer = TextTokenizer::read(&models_home().join("smollm2-135m-instruct")).unwrap();
+    let tokens = |text: &str| tokenizer.encode(text).unwrap().len();
+    let answer = |report: &serde_json::Value| report["answers"][0]["text"].as_str().unwrap().to_lowercase();
+    let kept = |report: &serde_json::Value| report["cache"]["kept"][0][0].as_u64().unwrap();
+
+    let snapkv = ["--press", "snapkv", "--ratio", "0.5"];
+    let (hidden, prompt) = ask(&snapkv);
+    assert_eq!(hidden["question"], "hidden");
+    let rendered = prompt.split("[question]").next().unwrap();
+    assert!(rendered.ends_with(&text) && !prompt.contains(question), "{prompt}");
+    assert_eq!(hidden["context_tokens"], tokens(rendered));
+
+    // The question is compressed with the text, and a press that looks at the end keeps what it asks for.
+    let (visible, prompt) = ask(&[&snapkv[..], &["--visible"]].concat());
+    assert_eq!(visible["question"], "visible");
+    let rendered = prompt.split("[question]").next().unwrap();
+    assert!(rendered.ends_with(&format!("{text}{question}")), "{prompt}");
+    assert_eq!(visible["context_tokens"], tokens(rendered));
+    assert!(kept(&visible) > kept(&hidden));
+    assert!(answer(&visible).contains("marmalade"), "{visible}");
+
+    // No template: the text and nothing else.
+    let (raw, prompt) = ask(&["--raw", "--answer-prefix", "The password of the lighthouse is"]);
+    assert_eq!(prompt.split("[question]").next().unwrap(), text);
+    assert_eq!(raw["context_tokens"], tokens(&text));
+    assert!(answer(&raw).contains("marmalade"), "{raw}");
+
+    // The same two regimes in a run: every record says which it was.
+    let row = serde_json::json!({"context": text, "question": question, "answer_prefix": "The password of the lighthouse is",
+        "answer": ["marmalade"], "max_new_tokens": 6, "task": "facts"});
+    std::fs::write(folder.path().join("row.jsonl"), format!("{row}\n")).unwrap();
+    let output = folder.path().join("out");
+    let toml = format!(
+        "[model]\npath = \"smollm2-135m-instruct\"\ndtype = \"f32\"\n[task]\nfile = {:?}\nquestion = \"visible\"\n\
+         raw = true\n[[press]]\nname = \"snapkv\"\ncompression_ratio = 0.5\n[run]\noutput = {output:?}\n",
+        folder.path().join("row.jsonl"),
+    );
+    let file = folder.path().join("run.toml");
+    std::fs::write(&file, toml).unwrap();
+    let ran = pressroom(&["run", &file.display().to_string()]);
+    let stderr = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success() && stderr.contains("question visible"), "{stderr}");
+    let answers = std::fs::read_to_string(output.join("answers.jsonl")).unwrap();
+    assert_eq!(answers.lines().count(), 2);
+    for line in answers.lines() {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(record["question"], "visible");
+        assert!(record["score"] == 1.0 || record["press"] == "snapkv", "{record}");
+        assert_eq!(record["context_tokens"], tokens(&format!("{text}{question}")));
+    }
+}
+
+/// A tiny model whose tokenizer knows letters and little else: fast, and its answers mean nothing.
+fn letters(at: &Path) {
+    std::fs::create_dir_all(at).unwrap();
+    std::fs::copy(golden("tiny/gqa/model.safetensors"), at.join("model.safetensors")).unwrap();
+    let config = std::fs::read_to_string(golden("tiny/gqa/config.json")).unwrap();
+    let config = config.replace("\"max_position_embeddings\": 32", "\"max_position_embeddings\": 4096");
+    std::fs::write(at.join("config.json"), config).unwrap();
+    let vocab: serde_json::Map<String, serde_json::Value> = ["<unk>", "<s>", "</s>"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain((' '..='Z').map(|letter| letter.to_string()))
+        .enumerate()
+        .map(|(id, token)| (token, id.into()))
+        .collect();
+    assert!(vocab.len() <= 64);
+    let tokenizer = serde_json::json!({
+        "version": "1.0", "decoder": {"type": "Fuse"},
+        "model": {"type": "BPE", "unk_token": "<unk>", "vocab": vocab, "merges": []},
+    });
+    std::fs::write(at.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    std::fs::write(at.join("chat_template.jinja"), "<{{ messages[0]['content'] }}>").unwrap();
+}
+
+#[test]
+fn a_model_of_the_hub_goes_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("hub");
+    let variables = [("HF_HUB_CACHE", cache.as_path())];
+    let text = context(folder.path(), "WHO KEEPS THE LIGHTHOUSE");
+    let ask =
+        ["ask", "--context", &text, "--question", "WHO?", "--max-new-tokens", "3", "--model", "org/name", "--json"];
+    refused_with(&variables, &ask, &["no model `org/name`", "`pressroom model fetch org/name` brings it"]);
+    let snapshot = cache.join("models--org--name/snapshots/0123abc");
+    letters(&snapshot);
+    std::fs::create_dir_all(cache.join("models--org--name/refs")).unwrap();
+    std::fs::write(cache.join("models--org--name/refs/main"), "0123abc").unwrap();
+    let output = pressroom_with(&variables, &ask);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["model"], &report["context_tokens"]), (&"org/name".into(), &25.into()));
+    let info = stdout(&pressroom_with(&variables, &["model", "info", "org/name"]));
+    assert!(info.starts_with("org/name (") && info.contains("3 layers"), "{info}");
+    // A hub where nobody answers: what is there is used.
+    let offline = [variables[0], ("HF_ENDPOINT", Path::new("http://127.0.0.1:1"))];
+    let fetched = pressroom_with(&offline, &["model", "fetch", "org/name"]);
+    assert!(stdout(&fetched).contains(&snapshot.display().to_string()), "{}", stdout(&fetched));
+    refused_with(&offline, &["model", "fetch", "org/other"], &["127.0.0.1:1 cannot be reached", "check the network"]);
+    std::fs::remove_file(snapshot.join("model.safetensors")).unwrap();
+    refused_with(&variables, &ask, &["no model.safetensors", "`pressroom model fetch org/name` completes it"]);
+}
+
+#[test]
+fn a_gpu_that_cannot_be_used_is_told_with_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    letters(&folder.path().join("model"));
+    let model = folder.path().join("model").display().to_string();
+    let text = context(folder.path(), "WHO KEEPS THE LIGHTHOUSE");
+    let ask = |device: &'static str| {
+        [
+            "ask",
+            "--context",
+            &text,
+            "--question",
+            "WHO?",
+            "--max-new-tokens",
+            "2",
+            "--model",
+            &model,
+            "--device",
+            device,
+        ]
+    };
+    let libraries = folder.path().join("libraries");
+    std::fs::create_dir_all(&libraries).unwrap();
+    let variables = [("PRESSROOM_LIBTORCH_CUDA", libraries.as_path())];
+    let doctor = || stdout(&pressroom_with(&variables, &["doctor"]));
+    let cases = [None, Some("not a library"), Some("")];
+    for (content, said) in cases.iter().zip(["holds no libtorch_cuda.so", "file too short", "file too short"]) {
+        if let Some(content) = content {
+            std::fs::write(libraries.join("libtorch_cuda.so"), content).unwrap();
+        }
+        refused_with(&variables, &ask("cuda:0"), &["device cuda:0 cannot be used", said, "or use device cpu"]);
+        assert!(doctor().contains("CUDA       not usable") && doctor().contains(said), "{}", doctor());
+        // `auto` goes on without, and says so where somebody had put the library there.
+        let auto = pressroom_with(&variables, &ask("auto"));
+        let stderr = String::from_utf8_lossy(&auto.stderr);
+        assert!(auto.status.success(), "{stderr}");
+        assert_eq!(stderr.contains("device auto is the processor"), content.is_some(), "{stderr}");
+    }
+}
+
+#[test]
+fn libtorchs_cuda_half_is_opened_where_it_is_installed() {
+    let installed = models_home().parent().unwrap().join("libtorch-cuda/torch/lib/libtorch_cuda.so").is_file();
+    if !installed && std::env::var_os("PRESSROOM_LIBTORCH_CUDA").is_none() {
+        eprintln!("skipped: no CUDA libraries (`make setup-cuda` brings them)");
+        return;
+    }
+    let report = stdout(&pressroom(&["doctor"]));
+    let line = report.lines().find(|line| line.starts_with("CUDA")).unwrap();
+    // It opens; whether there is a driver and a device is the machine's affair.
+    let outcomes = [" devices; libtorch 2.", "there is no NVIDIA driver", "see no device"];
+    assert!(outcomes.iter().any(|outcome| line.contains(outcome)), "{line}");
+}
+
+/// A shell script in a mount namespace of its own, if this system lets one be made.
+fn with_small_disk(script: &str) -> Option<Output> {
+    let unshare = |script: &str| {
+        Command::new("unshare").args(["--map-root-user", "--mount", "sh", "-euc", script]).stdin(Stdio::null()).output()
+    };
+    let probe = tempfile::tempdir().unwrap();
+    let mount = format!("mount -t tmpfs -o size=64k tmpfs '{}'", probe.path().display());
+    match unshare(&mount) {
+        Ok(output) if output.status.success() => Some(unshare(script).unwrap()),
+        Ok(output) => {
+            eprintln!("skipped, no file system can be mounted: {}", String::from_utf8_lossy(&output.stderr));
+            None
+        }
+        Err(error) => {
+            eprintln!("skipped, no file system can be mounted: unshare: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn a_run_on_a_full_disk_keeps_what_it_wrote_and_goes_on_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    letters(&at("model"));
+    let rows: String = (0..60)
+        .map(|index| serde_json::json!({"context": format!("WHO KEEPS THE LIGHTHOUSE {index}"), "question": "WHO?", "answer": ["X"]}))
+        .map(|row| format!("{row}\n"))
+        .collect();
+    std::fs::write(at("rows.jsonl"), rows).unwrap();
+    let disk = at("disk");
+    std::fs::create_dir_all(&disk).unwrap();
+    let toml = format!(
+        "[model]\npath = {:?}\ndtype = \"f32\"\n[task]\nfile = {:?}\nmax_new_tokens = 2\n[run]\noutput = {:?}\n",
+        at("model"),
+        at("rows.jsonl"),
+        disk.join("out")
+    );
+    std::fs::write(at("run.toml"), toml).unwrap();
+    let script = format!(
+        "cd '{}'; mount -t tmpfs -o size=16k tmpfs disk; run() {{ '{}' run run.toml; }}\n\
+         if run 2> full.txt; then exit 9; fi\n\
+         cp disk/out/answers.jsonl full.jsonl\n\
+         mount -o remount,size=4m disk; run; cp disk/out/answers.jsonl whole.jsonl",
+        folder.path().display(),
+        env!("CARGO_BIN_EXE_pressroom")
+    );
+    let Some(output) = with_small_disk(&script) else { return };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let message = std::fs::read_to_string(at("full.txt")).unwrap();
+    assert!(message.contains("No space left") && message.contains("run the same command again"), "{message}");
+    assert!(!message.contains("panicked"), "{message}");
+    let read = |name: &str| std::fs::read_to_string(at(name)).unwrap();
+    let (full, whole) = (read("full.jsonl"), read("whole.jsonl"));
+    let kept = full.matches('\n').count();
+    assert!(kept > 5 && kept < 60, "{kept} answers fitted");
+    assert_eq!(whole.lines().count(), 60);
+    assert_eq!(whole.lines().take(kept).collect::<Vec<_>>(), full.lines().take(kept).collect::<Vec<_>>());
 }

@@ -1,8 +1,7 @@
 //! Subscribers of the model's layers.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use crate::error::{Error, Result};
+use crate::panics::caught;
 use crate::press::Needs;
 use crate::view::LayerView;
 
@@ -29,13 +28,5 @@ pub(crate) fn call(hook: &mut dyn AttentionHook, view: &LayerView<'_>) -> Result
 /// Runs what somebody else wrote on a layer; a panic inside it becomes an error.
 pub(crate) fn guard<T>(layer: usize, keys: &[i64], run: impl FnOnce() -> Result<T>) -> Result<T> {
     // A hook that panicked is not called again, so whatever state it broke stays its own.
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("unknown panic");
-        let text = text.lines().next().unwrap_or_default();
-        Err(Error::input(format!("layer {layer}: panicked on keys {keys:?}: {text}")))
-    })
+    caught(run).unwrap_or_else(|said| Err(Error::input(format!("layer {layer}: panicked on keys {keys:?}: {said}"))))
 }

@@ -8,12 +8,14 @@ pub mod cache;
 pub mod error;
 pub mod hooks;
 pub mod model;
+mod panics;
 pub mod pipeline;
 pub mod plan;
 pub mod press;
 pub mod random;
 pub mod spec;
 pub mod tensors;
+pub mod torch_archive;
 pub mod view;
 
 pub use error::{Error, Result};

@@ -14,9 +14,21 @@ static GENERATOR: Mutex<()> = Mutex::new(());
 /// # Errors
 /// libtorch cannot allocate.
 pub fn uniform(seed: u64, shape: &[i64], device: Device) -> Result<Tensor> {
+    draw(seed, device, |options| Tensor::f_rand(shape, options))
+}
+
+/// Normal float32 values of mean 0 and variance 1: what `torch.randn` gives on the CPU after `manual_seed(seed)`.
+///
+/// # Errors
+/// libtorch cannot allocate.
+pub fn normal(seed: u64, shape: &[i64], device: Device) -> Result<Tensor> {
+    draw(seed, device, |options| Tensor::f_randn(shape, options))
+}
+
+fn draw(seed: u64, device: Device, sample: impl Fn((Kind, Device)) -> Result<Tensor, tch::TchError>) -> Result<Tensor> {
     let _guard = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(seed as i64);
-    Ok(Tensor::f_rand(shape, (Kind::Float, Device::Cpu))?.f_to_device(device)?)
+    Ok(sample((Kind::Float, Device::Cpu))?.f_to_device(device)?)
 }
 
 /// A seed of its own for part `index` of something seeded with `seed` (SplitMix64, Steele et al., 2014).

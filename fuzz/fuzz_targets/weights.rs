@@ -1,4 +1,5 @@
-//! Weight files: the input's first line is the index, the rest the safetensors file; any bytes are weights or an error.
+//! Weight files: the input's first line is the index (none if empty), the rest the safetensors file; any bytes are
+//! weights or an error.
 #![no_main]
 
 use std::fs;
@@ -19,13 +20,14 @@ static ROOM: LazyLock<TempDir> = LazyLock::new(|| {
 });
 
 fuzz_target!(|bytes: &[u8]| {
-    let split = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(0);
+    let mut parts = bytes.splitn(2, |&byte| byte == b'\n');
+    let (line, weights) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let index = ROOM.path().join("model.safetensors.index.json");
     let _ = fs::remove_file(&index);
-    if split > 0 {
-        fs::write(&index, &bytes[..split]).expect("the index can be written");
+    if !line.is_empty() {
+        fs::write(&index, line).expect("the index can be written");
     }
-    fs::write(ROOM.path().join("model.safetensors"), &bytes[split..]).expect("the weights can be written");
+    fs::write(ROOM.path().join("model.safetensors"), weights).expect("the weights can be written");
     let folder = ModelFolder::read(ROOM.path()).expect("the configuration is sound");
     let options = LoadOptions { device: tch::Device::Cpu, kind: tch::Kind::Float, progress: ProgressBar::hidden() };
     let _ = Llama::load(&folder, &options);

@@ -2,6 +2,7 @@
 //!
 //! Each folder holds the operation's plain reference (torch operations) and, where they exist, faster
 //! implementations that are tested against it. Callers see the operation, not the implementation.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod attention;
+pub mod cuda;

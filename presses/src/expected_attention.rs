@@ -84,7 +84,8 @@ impl ExpectedAttention {
         let sinks = self.n_sink as i64;
         let counted = queries.f_narrow(2, sinks, queries.size()[2] - sinks)?;
         let mean = counted.f_mean_dim([2i64].as_slice(), true, Kind::Float)?;
-        let rotation = self.mean_rotation(view)?;
+        let future = view.context_end()..view.context_end() + self.n_future_positions as i64;
+        let rotation = view.rotary().mean_rotation(future)?;
         let rotate = |vectors: &Tensor| vectors.f_matmul(&rotation.f_transpose(0, 1)?);
         let rotated_mean = rotate(&mean.f_squeeze_dim(2)?).during("rotating the mean query", &[&mean, &rotation])?;
         if !self.use_covariance {
@@ -98,19 +99,5 @@ impl ExpectedAttention {
             .and_then(|covariance| rotation.f_matmul(&rotate(&covariance)?))
             .during("covariance of the queries", &[&counted, &rotation])?;
         Ok((rotated_mean, Some(covariance)))
-    }
-
-    /// Mean of the rotation matrices of the positions that follow the context, `[head_dim, head_dim]`.
-    fn mean_rotation(&self, view: &LayerView<'_>) -> Result<Tensor> {
-        let start = view.context_end();
-        let end = start + self.n_future_positions as i64;
-        let positions = Tensor::f_arange_start(start, end, (Kind::Int64, view.device()))?;
-        let (cos, sin) = view.rotary().tables(&positions, Kind::Float)?;
-        let average = |table: Tensor| table.f_mean_dim([0i64].as_slice(), false, Kind::Float);
-        let (cos, sin) = (average(cos)?, average(sin)?);
-        let half = view.geometry().head_dim / 2;
-        let low = sin.f_narrow(0, 0, half)?.f_neg()?;
-        let high = sin.f_narrow(0, half, half)?;
-        Ok(cos.f_diag(0)?.f_add(&low.f_diag(half)?)?.f_add(&high.f_diag(-half)?)?)
     }
 }

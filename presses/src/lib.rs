@@ -2,18 +2,38 @@
 #![forbid(unsafe_code)]
 
 mod adakv;
+mod algebra;
 mod block;
+mod cap;
 mod chunk;
 mod chunkkv;
+mod compactor;
 mod critical_adakv;
 mod criticalkv;
+mod cur;
 mod entropy_gated_chunkkv;
 mod expected_attention;
+mod fastkvzip;
 mod finch;
+mod h2o;
 mod key_rerotation;
+mod keydiff;
 mod knorm;
+mod kvcompose;
+mod kvzip;
+mod kvzip_plus;
+mod lagkv;
+mod leverage_score;
 mod merging;
+mod nacl;
+mod non_causal_attention;
+mod observed_attention;
+mod prepared;
+mod pyramidkv;
 mod random;
+mod replay;
+mod scissorhands;
+mod sharing;
 mod simlayerkv;
 mod snapkv;
 mod streaming_llm;
@@ -21,24 +41,42 @@ mod streaming_llm;
 mod testing;
 mod think;
 mod token_scores;
+mod tova;
 
 pub use adakv::{AdaKv, AdaKvParams};
 pub use block::{Block, BlockParams};
+pub use cap::Cap;
 pub use chunk::{Chunk, ChunkParams};
 pub use chunkkv::{ChunkKv, ChunkKvParams};
+pub use compactor::Compactor;
 pub use critical_adakv::{CriticalAdaKv, CriticalAdaKvParams};
 pub use criticalkv::{CriticalKv, CriticalKvParams};
+pub use cur::{Cur, LeverageType};
 pub use entropy_gated_chunkkv::{EntropyGatedChunkKv, EntropyGatedChunkKvParams};
 pub use expected_attention::ExpectedAttention;
+pub use fastkvzip::{FastKvZip, FastKvZipParams};
 pub use finch::Finch;
+pub use h2o::H2o;
 pub use key_rerotation::{KeyRerotation, KeyRerotationParams};
+pub use keydiff::KeyDiff;
 pub use knorm::Knorm;
+pub use kvcompose::{Aggregation, KvCompose};
+pub use kvzip::KvZip;
+pub use kvzip_plus::KvZipPlus;
+pub use lagkv::LagKv;
+pub use leverage_score::LeverageScore;
 pub use merging::{Merging, MergingParams};
+pub use nacl::Nacl;
+pub use non_causal_attention::NonCausalAttention;
+pub use observed_attention::ObservedAttention;
+pub use pyramidkv::PyramidKv;
 pub use random::Random;
+pub use scissorhands::Scissorhands;
 pub use simlayerkv::SimLayerKv;
 pub use snapkv::SnapKv;
 pub use streaming_llm::StreamingLlm;
 pub use think::Think;
+pub use tova::Tova;
 
 use pressroom::Error;
 use pressroom::press::{Entry, Registry};
@@ -56,6 +94,19 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::scorer(SnapKv::info(), SnapKv::from_params))?;
     registry.add(Entry::scorer(ExpectedAttention::info(), ExpectedAttention::from_params))?;
     registry.add(Entry::scorer(StreamingLlm::info(), StreamingLlm::from_params))?;
+    registry.add(Entry::scorer(Tova::info(), Tova::from_params))?;
+    registry.add(Entry::scorer(ObservedAttention::info(), ObservedAttention::from_params))?;
+    registry.add(Entry::scorer(KeyDiff::info(), KeyDiff::from_params))?;
+    registry.add(Entry::scorer(LagKv::info(), LagKv::from_params))?;
+    registry.add(Entry::scorer(PyramidKv::info(), PyramidKv::from_params))?;
+    registry.add(Entry::scorer(NonCausalAttention::info(), NonCausalAttention::from_params))?;
+    registry.add(Entry::scorer(LeverageScore::info(), LeverageScore::from_params))?;
+    registry.add(Entry::scorer(Compactor::info(), Compactor::from_params))?;
+    registry.add(Entry::scorer(Cur::info(), Cur::from_params))?;
+    registry.add(Entry::scorer(Cap::info(), Cap::from_params))?;
+    registry.add(Entry::scorer(H2o::info(), H2o::from_params))?;
+    registry.add(Entry::scorer(Scissorhands::info(), Scissorhands::from_params))?;
+    registry.add(Entry::scorer(Nacl::info(), Nacl::from_params))?;
     // Presses that decide by themselves.
     registry.add(Entry::press(Think::info(), Think::from_params))?;
     registry.add(Entry::press(SimLayerKv::info(), SimLayerKv::new))?;
@@ -70,6 +121,11 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::press_around(EntropyGatedChunkKvParams::info(), EntropyGatedChunkKv::new))?;
     registry.add(Entry::press_around(BlockParams::info(), Block::new))?;
     registry.add(Entry::press_around(MergingParams::info(), Merging::new))?;
+    // Presses of whole contexts.
+    registry.add(Entry::context(KvZip::info(), KvZip::from_params))?;
+    registry.add(Entry::context(KvZipPlus::info(), KvZipPlus::from_params))?;
+    registry.add(Entry::context(KvCompose::info(), KvCompose::from_params))?;
+    registry.add(Entry::context(FastKvZipParams::info(), FastKvZip::new))?;
     Ok(registry)
 }
 

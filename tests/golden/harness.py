@@ -194,6 +194,14 @@ def watch(press, seed, nudge) -> list[torch.Tensor]:
 
         return then
 
+    def composed(part, compose):
+        def then():
+            compose()
+            # The first layer's are copies of other layers': nudging the scores alone would leave them tied.
+            part.composite_scores_per_layer = nudge(part.composite_scores_per_layer)
+
+        return then
+
     for part in nest(press):
         if hasattr(part, "score"):
             part.score = watched(part, part.score)
@@ -201,6 +209,7 @@ def watch(press, seed, nudge) -> list[torch.Tensor]:
             part.compress_post = all_at_once(part, part.compress_post, "score_val")
         if hasattr(part, "enhance_scores"):  # and so does kvcompose
             part.enhance_scores = enhanced(part, part.enhance_scores)
+            part.compute_composite_scores = composed(part, part.compute_composite_scores)
     return seen
 
 
@@ -289,6 +298,7 @@ def golden(name: str, file: ModuleType) -> tuple[list[dict], dict[str, torch.Ten
             folder = HERE / "presses" / name / shape
             folder.mkdir(parents=True, exist_ok=True)
             file.side_data(model_of(shape, "sdpa"), folder)
+    model_of.cache_clear()  # a press may have adapted a model
     for case in file.CASES:
         parts = [case["shape"], label(case["params"]), str(len(case["input_ids"]))]
         scored = "/".join(filter(None, parts))

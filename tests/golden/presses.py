@@ -5,14 +5,13 @@ usage: python presses.py [PRESS ..]      (after tiny.py; needs torch, transforme
 presses/PRESS.py gives presses/PRESS.json, one case a line: {id, shape, params, ratio, input_ids, ..}, what else the
 press's file states, and
 
-
     kept       [layer][kv_head][positions, ascending]: what the press left of the context
     either     of those lists' positions the ones that are in or out by a tie: scores within 1e-6 relative
     channels   [layer][kv_head][key channels that are left], where some were zeroed
     scores     the name of a tensor [layers, kv_heads, tokens], what the press ranks by
-    keys, values   names, to be followed by `/LAYER`, of what stands in the cache at the kept positions, [kv_heads, kept,
-               channels], where that is not what was computed there
     after      the same for those forward passes after the context that evict: the question is pass 1
+    keys, values   names, to be followed by `/LAYER`, of what stands in the cache in the end at the kept positions,
+               [kv_heads, kept, channels], where that is not what was computed there
 
 presses/PRESS.safetensors holds the tensors.
 """

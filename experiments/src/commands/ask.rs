@@ -7,7 +7,9 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use pressroom::Error;
 use pressroom::model::TokenStream;
-use pressroom::pipeline::{Answer, Asked, Compressed, DecodeOptions, Prompt, Question, Regime, StopReason, answer};
+use pressroom::pipeline::{
+    Answer, Asked, Compressed, DecodeOptions, Prompt, PromptOptions, Question, Regime, StopReason, answer,
+};
 use pressroom::plan::{BASELINE, SessionPlan, sessions};
 use pressroom::press::Registry;
 use pressroom::spec::{PressSpec, Spec};
@@ -75,13 +77,18 @@ pub fn ask(args: &AskArgs) -> Result<()> {
     };
     prepare(std::slice::from_ref(&chosen), &folder.facts())?;
     let engine = Engine::load(&folder, args.device, args.dtype)?;
-    let longest = engine.longest_context(args.max_new_tokens).min(args.max_context_length.unwrap_or(usize::MAX));
+    let prompt_options = PromptOptions {
+        regime: if args.visible { Regime::Visible } else { Regime::Hidden },
+        raw: args.raw,
+        max_context_length: args.max_context_length,
+        room: engine.room(args.max_new_tokens),
+    };
     let mut report = Report {
         model: engine.name.clone(),
         press: chosen.label.clone(),
         ratio: chosen.ratio,
         achieved_ratio: 0.0,
-        question: if args.visible { Regime::Visible } else { Regime::Hidden },
+        question: prompt_options.regime,
         context_tokens: 0,
         answers: Vec::new(),
         cache: CacheReport { bytes: 0, uncompressed_bytes: 0, kept: Vec::new() },
@@ -96,7 +103,7 @@ pub fn ask(args: &AskArgs) -> Result<()> {
     // A visible question is part of what is compressed, so each has a context of its own.
     let rounds: Vec<&[Question]> = if args.visible { questions.chunks(1).collect() } else { vec![&questions] };
     for round in rounds {
-        let prompt = engine.prompt(&context, round, report.question, args.raw, longest)?;
+        let prompt = engine.prompt(&context, round, prompt_options)?;
         if args.show_prompt {
             eprintln!("{}", prompt.rendered);
         }

@@ -130,6 +130,11 @@ impl LayerCache {
         self.tail.used()
     }
 
+    /// Tokens appended since.
+    pub(super) fn appended_tokens(&self) -> i64 {
+        self.tail.length()
+    }
+
     /// KV pairs held by each KV head.
     pub fn lengths(&self) -> Vec<i64> {
         self.prefix.lengths().into_iter().map(|length| length + self.tail.length()).collect()
@@ -163,6 +168,29 @@ impl LayerCache {
         let (tail_keys, tail_values) = self.tail.used()?;
         let join = |prefix: &Tensor, tail: &Tensor| Tensor::f_cat(&[prefix, &tail.f_select(0, head as i64)?], 0);
         Ok((join(&prefix_keys, &tail_keys)?, join(&prefix_values, &tail_values)?))
+    }
+
+    /// Keys and values of the entries `start..start + length` of every KV head, prefix then tail, each
+    /// `[kv_heads, length, head_dim]`.
+    ///
+    /// # Errors
+    /// A KV head has fewer entries.
+    pub fn span(&self, start: i64, length: i64) -> Result<(Tensor, Tensor)> {
+        let end = start + length;
+        let (tail_keys, tail_values) = self.tail.used()?;
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for (head, stored) in self.prefix.lengths().into_iter().enumerate() {
+            let split = stored.clamp(start, end);
+            let own = |prefix: &Tensor, tail: &Tensor| {
+                let first = prefix.f_narrow(0, start.min(stored), split - start)?;
+                let tail = tail.f_select(0, head as i64)?;
+                Tensor::f_cat(&[first, tail.f_narrow(0, (split - stored).max(0), end - split)?], 0)
+            };
+            let (prefix_keys, prefix_values) = self.prefix.head(head)?;
+            keys.push(own(&prefix_keys, &tail_keys)?);
+            values.push(own(&prefix_values, &tail_values)?);
+        }
+        Ok((Tensor::f_stack(&keys, 0)?, Tensor::f_stack(&values, 0)?))
     }
 
     /// The cache that a selection over all its entries (prefix, then tail) leaves; the result has an empty tail.

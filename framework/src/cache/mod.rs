@@ -119,9 +119,20 @@ impl KvCache {
     /// Forgets appended tokens until `position` is that of the next token again.
     ///
     /// # Errors
-    /// Tokens of the prefix would have to be forgotten.
+    /// Tokens of the prefix would have to be forgotten, or ones that have not come yet; the cache stays as it is.
     pub fn rollback(&mut self, position: i64) -> Result<()> {
-        let forgotten = self.position - position;
+        let forgotten = self.position.saturating_sub(position);
+        // All layers or none: what one layer would refuse, no other has forgotten before.
+        for (index, layer) in self.layers.iter().enumerate() {
+            let appended = layer.appended_tokens();
+            if !(0..=appended).contains(&forgotten) {
+                return Err(Error::input(format!(
+                    "position {position} cannot be gone back to: layer {index} has {appended} appended tokens, \
+                     the next position is {}",
+                    self.position
+                )));
+            }
+        }
         for layer in &mut self.layers {
             layer.forget(forgotten)?;
         }

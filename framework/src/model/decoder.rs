@@ -100,6 +100,15 @@ impl Llama {
         self.geometry
     }
 
+    /// Weight of the output projection of a layer's attention, `[hidden, heads * head_dim]`.
+    ///
+    /// # Errors
+    /// There is no such layer.
+    pub fn output_projection(&self, layer: usize) -> Result<&Tensor> {
+        let found = self.layers.get(layer).map(|layer| layer.attention.output_weight());
+        found.ok_or_else(|| Error::input(format!("the model has {} layers, not {}", self.layers.len(), layer + 1)))
+    }
+
     /// Dtype of weights, activations and caches.
     pub fn kind(&self) -> Kind {
         self.kind

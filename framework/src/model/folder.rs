@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::config::{LlamaConfig, OneOrMany};
+use super::hub;
 use crate::error::{Error, Result};
 use crate::press::ModelFacts;
 
@@ -12,6 +13,8 @@ use crate::press::ModelFacts;
 #[derive(Clone, Debug)]
 pub struct ModelFolder {
     path: PathBuf,
+    /// What it is called where that is not its path: the `ORG/NAME` of a model of the hub.
+    called: Option<String>,
     config: LlamaConfig,
 }
 
@@ -28,19 +31,23 @@ struct RawGeneration {
 }
 
 impl ModelFolder {
-    /// Opens the model called `name`: a path to a folder, or the name of one under [`models_home`].
+    /// Opens the model called `name`: a path to a folder, the name of one under [`models_home`], or the `ORG/NAME` of a
+    /// model of the hub that was fetched before.
     ///
     /// # Errors
-    /// There is no such folder (the known names are listed), or its `config.json` is unusable.
+    /// There is no such model (the message says how to get it), or its `config.json` is unusable.
     pub fn open(name: &str) -> Result<Self> {
         let home = models_home();
         let candidates = [PathBuf::from(name), home.join(name)];
         let named = !name.is_empty() && !name.contains('\0');
-        match candidates.iter().find(|path| named && path.join("config.json").is_file()) {
-            Some(path) => Self::read(path),
-            None if Path::new(name).is_dir() => {
-                Err(Error::file(name, "holds no config.json; a model folder in Hugging Face layout is due"))
-            }
+        if let Some(path) = candidates.iter().find(|path| named && path.join("config.json").is_file()) {
+            return Self::read(path);
+        }
+        if Path::new(name).is_dir() {
+            return Err(Error::file(name, "holds no config.json; a model folder in Hugging Face layout is due"));
+        }
+        match hub::find(name)? {
+            Some(path) => Ok(Self { called: Some(name.to_owned()), ..Self::read(&path)? }),
             None => Err(Error::input(unknown_model(name, &home))),
         }
     }
@@ -50,7 +57,7 @@ impl ModelFolder {
     /// # Errors
     /// `config.json` is missing or unusable.
     pub fn read(path: &Path) -> Result<Self> {
-        Ok(Self { path: path.to_owned(), config: LlamaConfig::read(&path.join("config.json"))? })
+        Ok(Self { path: path.to_owned(), called: None, config: LlamaConfig::read(&path.join("config.json"))? })
     }
 
     /// What presses may know of the model before they see a context.
@@ -64,8 +71,11 @@ impl ModelFolder {
         &self.path
     }
 
-    /// Last component of the path: the model's name in reports.
+    /// The model's name in reports: its name on the hub, or the last component of the path.
     pub fn name(&self) -> String {
+        if let Some(name) = &self.called {
+            return name.clone();
+        }
         let resolved = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
         resolved.file_name().map_or_else(|| resolved.display().to_string(), |name| name.to_string_lossy().into_owned())
     }
@@ -104,7 +114,8 @@ pub fn models_home() -> PathBuf {
     home.or_else(checkout_home).or_else(user_home).unwrap_or_default().join("models")
 }
 
-fn checkout_home() -> Option<PathBuf> {
+/// The `.deps` folder of the checkout that the executable was built in.
+pub(crate) fn checkout_home() -> Option<PathBuf> {
     let executable = std::env::current_exe().ok()?;
     executable.ancestors().map(|folder| folder.join(".deps")).find(|deps| deps.is_dir())
 }
@@ -130,6 +141,12 @@ pub fn known_models(home: &Path) -> Vec<String> {
 }
 
 fn unknown_model(name: &str, home: &Path) -> String {
+    if hub::is_hub_name(name) {
+        return format!(
+            "there is no model `{name}`, neither as a folder nor in the hub's cache; `pressroom model fetch {name}` \
+             brings it from the hub"
+        );
+    }
     let known = known_models(home);
     let nearest = crate::press::nearest(name, known.iter().map(String::as_str));
     let hint = match (nearest, known.is_empty()) {

@@ -1,4 +1,4 @@
-//! Fetches a model from the Hugging Face hub (or a mirror of it) into the hub's usual cache folder.
+//! Models of the Hugging Face hub (or a mirror of it): fetched into the hub's usual cache folder, and found there.
 //!
 //! The transfer, its resumption and the layout of the cache are `hf-hub`'s; which files a model needs, that they are
 //! whole and what to do when they cannot be had is decided here.
@@ -6,16 +6,21 @@
 use std::env;
 use std::fs::{self, File};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
+use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use indicatif::ProgressBar;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use self::watch::{Pulse, watch};
 use crate::error::{Error, Result};
+use crate::panics::caught;
+
+mod watch;
 
 const ENDPOINT: &str = "https://huggingface.co";
 const INDEX: &str = "model.safetensors.index.json";
@@ -24,6 +29,8 @@ const REQUIRED: [&str; 2] = ["config.json", "tokenizer.json"];
 const OPTIONAL: [&str; 3] = ["tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
 /// A transfer that breaks off is taken up again this many times.
 const RETRIES: usize = 3;
+/// A hub that sends nothing for this long has stalled.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where to fetch from and to. What is `None` comes from the environment, as with Hugging Face's own tools.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +43,8 @@ pub struct FetchOptions {
     pub endpoint: Option<String>,
     /// Cache folder; else `HF_HUB_CACHE`, else `HF_HOME`/hub, else ~/.cache/huggingface/hub.
     pub cache: Option<PathBuf>,
+    /// Longest silence of the hub before a transfer is given up; a minute if none.
+    pub patience: Option<Duration>,
     /// Draw progress bars on standard error (only ever drawn on a terminal).
     pub progress: bool,
 }
@@ -65,7 +74,7 @@ struct Lfs {
 /// Without a connection, a revision that was fetched completely before is used as it is, with a warning.
 ///
 /// # Errors
-/// When the name is malformed, the hub cannot be reached, refuses access or does not know the model, when a file a Llama
+/// When the name is malformed, the hub cannot be reached, falls silent, refuses access or does not know the model, when a file a Llama
 /// needs is absent, or when a file is not what the hub says it is. The message says what to do.
 pub fn fetch(repo: &str, options: &FetchOptions) -> Result<PathBuf> {
     let hub = Hub::new(repo, options)?;
@@ -74,25 +83,24 @@ pub fn fetch(repo: &str, options: &FetchOptions) -> Result<PathBuf> {
         Err(Refusal::Other(problem)) => return Err(Error::input(problem)),
         Ok(listing) => listing,
     };
-    let remote = hub.api.repo(Repo::with_revision(repo.to_owned(), RepoType::Model, listing.sha.clone()));
     let find = |name: &str| listing.siblings.iter().find(|file| file.name == name);
     let need = |name: &str| find(name).ok_or_else(|| hub.bad(format!("has no `{name}`, which Pressroom needs")));
     let mut folder = None;
     for name in REQUIRED {
-        let config = hub.file(&remote, &listing, need(name)?)?;
+        let config = hub.file(&listing, need(name)?)?;
         folder = folder.or_else(|| config.parent().map(Path::to_owned));
     }
     for name in OPTIONAL {
         if let Some(file) = find(name) {
-            hub.file(&remote, &listing, file)?;
+            hub.file(&listing, file)?;
         }
     }
     if let Some(file) = find(WEIGHTS) {
-        hub.file(&remote, &listing, file)?;
+        hub.file(&listing, file)?;
     } else if let Some(file) = find(INDEX) {
-        let index = hub.file(&remote, &listing, file)?;
+        let index = hub.file(&listing, file)?;
         for name in shards(&index)? {
-            hub.file(&remote, &listing, need(&name)?)?;
+            hub.file(&listing, need(&name)?)?;
         }
     } else {
         return Err(hub.bad(format!("has neither `{WEIGHTS}` nor `{INDEX}`; only safetensors weights can be read")));
@@ -100,6 +108,81 @@ pub fn fetch(repo: &str, options: &FetchOptions) -> Result<PathBuf> {
     // Written last: the mark of a complete model, by which it is found without a connection.
     hub.cache_repo().create_ref(&listing.sha).map_err(Error::io(&hub.cache))?;
     folder.ok_or_else(|| hub.bad("was stored outside of any folder"))
+}
+
+/// The folder of model `repo` (`ORG/NAME`, revision `main`) in the hub's cache; `None` if it was never fetched, or if
+/// that is no name of a model on the hub.
+///
+/// # Errors
+/// A file of the model is missing in the cache.
+pub fn find(repo: &str) -> Result<Option<PathBuf>> {
+    if is_hub_name(repo) { find_in(cache_folder(None)?, repo) } else { Ok(None) }
+}
+
+fn find_in(cache: PathBuf, repo: &str) -> Result<Option<PathBuf>> {
+    let Some(folder) = Cache::new(cache)
+        .repo(Repo::model(repo.to_owned()))
+        .get("config.json")
+        .and_then(|config| Some(config.parent()?.to_owned()))
+    else {
+        return Ok(None);
+    };
+    let mut due: Vec<String> = REQUIRED.map(str::to_owned).into();
+    match folder.join(INDEX) {
+        index if index.is_file() && !folder.join(WEIGHTS).is_file() => due.extend(shards(&index)?),
+        _ => due.push(WEIGHTS.into()),
+    }
+    match due.into_iter().find(|name| !folder.join(name).is_file()) {
+        Some(missing) => {
+            Err(Error::file(&folder, format!("holds no {missing}; `pressroom model fetch {repo}` completes it")))
+        }
+        None => Ok(Some(folder)),
+    }
+}
+
+/// Is `name` an `ORG/NAME`?
+pub(super) fn is_hub_name(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('/').collect();
+    parts.len() == 2 && parts.iter().all(|part| is_word(part))
+}
+
+/// The cache folder of the hub, absolute because the links in it are made between absolute paths.
+fn cache_folder(given: Option<&Path>) -> Result<PathBuf> {
+    let folder = given
+        .map(Path::to_owned)
+        .or_else(|| set("HF_HUB_CACHE").map(PathBuf::from))
+        .or_else(|| set("HF_HOME").map(|home| Path::new(&home).join("hub")))
+        .or_else(|| env::home_dir().map(|home| home.join(".cache/huggingface/hub")))
+        .ok_or_else(|| Error::input("there is no home folder to cache models in; set HF_HUB_CACHE"))?;
+    std::path::absolute(&folder).map_err(Error::io(&folder))
+}
+
+/// The value of an environment variable that is not empty.
+fn set(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The file called `name` of what `place` is: a folder, or a repository on the hub (`ORG/NAME`), from which it is fetched
+/// as [`fetch`] does.
+///
+/// # Errors
+/// The folder or the repository has no such file; the hub cannot be reached or refuses access.
+pub fn locate(place: &str, name: &str) -> Result<PathBuf> {
+    let folder = Path::new(place);
+    if folder.is_dir() {
+        let path = folder.join(name);
+        return if path.is_file() { Ok(path) } else { Err(Error::file(folder, format!("holds no `{name}`"))) };
+    }
+    let hub = Hub::new(place, &FetchOptions { progress: true, ..FetchOptions::default() })?;
+    let listing = match hub.listing() {
+        Err(Refusal::Unreachable(problem)) => return hub.cache_repo().get(name).ok_or_else(|| Error::input(problem)),
+        Err(Refusal::Other(problem)) => return Err(Error::input(problem)),
+        Ok(listing) => listing,
+    };
+    let file = listing.siblings.iter().find(|file| file.name == name);
+    let path = hub.file(&listing, file.ok_or_else(|| hub.bad(format!("has no `{name}`")))?)?;
+    hub.cache_repo().create_ref(&listing.sha).map_err(Error::io(&hub.cache))?;
+    Ok(path)
 }
 
 /// The distinct weight files that an index names, each of them a plain name.
@@ -152,48 +235,40 @@ struct Hub {
     name: String,
     endpoint: String,
     cache: PathBuf,
+    patience: Duration,
+    progress: bool,
 }
 
 impl Hub {
     fn new(name: &str, options: &FetchOptions) -> Result<Self> {
-        let parts: Vec<&str> = name.split('/').collect();
-        if parts.len() != 2 || !parts.iter().all(|part| is_word(part)) {
+        if !is_hub_name(name) {
             return Err(Error::input(format!("`{name}` is no name of a model on the hub; it should read ORG/NAME")));
         }
         let revision = options.revision.clone().unwrap_or_else(|| "main".into());
         if !revision.split('/').all(is_word) {
             return Err(Error::input(format!("`{revision}` is no revision (a branch, tag or commit)")));
         }
-        let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let endpoint = options.endpoint.clone().or_else(|| set("HF_ENDPOINT")).unwrap_or_else(|| ENDPOINT.into());
         let endpoint = endpoint.trim_end_matches('/').to_owned();
-        let cache = options
-            .cache
-            .clone()
-            .or_else(|| set("HF_HUB_CACHE").map(PathBuf::from))
-            .or_else(|| set("HF_HOME").map(|home| Path::new(&home).join("hub")))
-            .or_else(|| env::home_dir().map(|home| home.join(".cache/huggingface/hub")))
-            .ok_or_else(|| Error::input("there is no home folder to cache models in; set HF_HUB_CACHE"))?;
-        // The links in the cache are made between absolute paths.
-        let cache = std::path::absolute(&cache).map_err(Error::io(&cache))?;
+        let cache = cache_folder(options.cache.as_deref())?;
         let store = Cache::new(cache.clone());
         let token = options.token.clone().or_else(|| set("HF_TOKEN")).or_else(|| store.token());
         let api = ApiBuilder::from_cache(store)
             .with_endpoint(endpoint.clone())
             .with_token(token.map(|token| token.trim().to_owned()))
-            .with_progress(options.progress)
             .with_retries(RETRIES)
             .build()
             .map_err(|error| Error::input(format!("no connection can be made: {error}")))?;
         let repo = Repo::with_revision(name.to_owned(), RepoType::Model, revision);
-        Ok(Self { api, repo, name: name.to_owned(), endpoint, cache })
+        let patience = options.patience.unwrap_or(PATIENCE);
+        Ok(Self { api, repo, name: name.to_owned(), endpoint, cache, patience, progress: options.progress })
     }
 
     fn bad(&self, problem: impl AsRef<str>) -> Error {
         Error::input(format!("{} at {} {}", self.name, self.endpoint, problem.as_ref()))
     }
 
-    fn cache_repo(&self) -> hf_hub::CacheRepo {
+    fn cache_repo(&self) -> CacheRepo {
         Cache::new(self.cache.clone()).repo(self.repo.clone())
     }
 
@@ -206,8 +281,10 @@ impl Hub {
 
     fn listing(&self) -> Result<Listing, Refusal> {
         let request = self.api.repo(self.repo.clone()).info_request().query("blobs", "true");
-        let answer = request.call().and_then(|mut answer| answer.body_mut().read_json::<Listing>());
-        let listing = answer.map_err(|error| self.explain("the list of files", &error))?;
+        let listing = self.call("the list of files", move |_| {
+            let answer = request.call().and_then(|mut answer| answer.body_mut().read_json::<Listing>());
+            answer.map_err(|error| ApiError::RequestError(Box::new(error)))
+        })?;
         if !is_word(&listing.sha) {
             return Err(Refusal::Other(format!("{} answers with the commit `{}`", self.endpoint, listing.sha)));
         }
@@ -215,7 +292,7 @@ impl Hub {
     }
 
     /// One file of the model, from the cache or the hub, checked against what the hub says of it.
-    fn file(&self, remote: &ApiRepo, listing: &Listing, file: &Sibling) -> Result<PathBuf> {
+    fn file(&self, listing: &Listing, file: &Sibling) -> Result<PathBuf> {
         let folder = self.cache.join(self.repo.folder_name());
         let stored = folder.join("snapshots").join(&listing.sha).join(&file.name);
         if stored.exists() {
@@ -227,7 +304,10 @@ impl Hub {
                 }
             }
         }
-        let about = self.guarded(&file.name, || self.api.metadata(&remote.url(&file.name)))?;
+        let (api, name) = (self.api.clone(), file.name.clone());
+        let remote = api.repo(Repo::with_revision(self.name.clone(), RepoType::Model, listing.sha.clone()));
+        let url = remote.url(&name);
+        let about = self.call(&file.name, move |_| api.metadata(&url)).map_err(Refusal::into_error)?;
         // Both become names in the cache.
         if !is_word(about.etag()) || about.commit_hash() != listing.sha {
             return Err(self.bad(format!("sends unusable marks with `{}`; try again, or without a mirror", file.name)));
@@ -237,7 +317,8 @@ impl Hub {
         if fs::metadata(&part).is_ok_and(|part| part.len() >= about.size() as u64) {
             fs::remove_file(&part).map_err(Error::io(&part))?;
         }
-        let path = self.guarded(&file.name, || remote.download(&file.name))?;
+        let path = self.call(&file.name, move |pulse| remote.download_with_progress(&name, pulse));
+        let path = path.map_err(Refusal::into_error)?;
         check(&path, file, Some(&about)).map_err(|problem| {
             let removed = forget(&path).map_or_else(|error| error.to_string(), |()| "the file was removed".into());
             self.bad(format!("sent a wrong `{}`: {problem}; {removed}, fetch again", file.name))
@@ -245,12 +326,28 @@ impl Hub {
         Ok(path)
     }
 
-    /// A call to the library, which panics on answers no hub should give (a redirection that leads nowhere).
-    fn guarded<T>(&self, what: &str, call: impl FnOnce() -> Result<T, ApiError>) -> Result<T> {
-        match catch_unwind(AssertUnwindSafe(call)) {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(self.explain_api(what, &error).into_error()),
-            Err(_) => Err(self.bad(format!("answers for `{what}` in a way that cannot be followed"))),
+    /// A call to the library, which waits for ever for a silent hub, and panics on answers that no hub should give (a
+    /// redirection that leads nowhere).
+    fn call<T: Send + 'static>(
+        &self,
+        what: &str,
+        call: impl FnOnce(Pulse) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let bar = self.progress.then(|| ProgressBar::new(0));
+        match watch(self.patience, bar, move |pulse| caught(|| call(pulse))) {
+            Some(Ok(Ok(value))) => Ok(value),
+            Some(Ok(Err(error))) => Err(self.explain_api(what, &error)),
+            Some(Err(_)) => Err(Refusal::Other(format!(
+                "{} answers for {what} of {} in a way that cannot be followed",
+                self.endpoint, self.name
+            ))),
+            None => Err(Refusal::Unreachable(format!(
+                "{} has sent nothing for {} s while {what} of {} was fetched; what has arrived is kept, check the network \
+                 and run the same command again",
+                self.endpoint,
+                self.patience.as_secs_f64(),
+                self.name
+            ))),
         }
     }
 

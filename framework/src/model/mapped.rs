@@ -58,3 +58,36 @@ extern "C" fn on_bus_error(_signal: c_int) {
         libc::_exit(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::process::Command;
+
+    use super::*;
+
+    /// Names the file to the child process of the test.
+    const FILE: &str = "PRESSROOM_TEST_SHRINKING_FILE";
+
+    #[test]
+    fn a_file_that_shrinks_while_it_is_mapped_ends_in_a_message() {
+        if let Some(path) = std::env::var_os(FILE) {
+            let path = Path::new(&path);
+            let map = MappedFile::open(path).unwrap();
+            assert_eq!(map.bytes()[0], 7);
+            OpenOptions::new().write(true).open(path).unwrap().set_len(0).unwrap();
+            panic!("the file is gone, and byte {} was read all the same", map.bytes()[map.bytes().len() - 1]);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        std::fs::write(&path, vec![7; 1 << 20]).unwrap();
+        let name = format!("{}::a_file_that_shrinks_while_it_is_mapped_ends_in_a_message", module_path!());
+        let name = name.strip_prefix("pressroom::").unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let output = child.args([name, "--exact", "--nocapture"]).env(FILE, &path).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        // The test harness would end with 101 after a panic, and a signal leaves no code at all.
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("became shorter") && stderr.contains("= help:"), "{stderr}");
+    }
+}

@@ -15,6 +15,7 @@ mod weights;
 pub use chat::{ChatTemplate, Message};
 pub use config::{LlamaConfig, RopeScaling};
 pub use decoder::{Llama, LoadOptions, Step};
+pub(crate) use folder::checkout_home;
 pub use folder::{GenerationConfig, ModelFolder, known_models, models_home};
 pub use rope::Rotary;
 pub use tokenizer::{TextTokenizer, TokenStream};

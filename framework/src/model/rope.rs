@@ -81,6 +81,21 @@ impl Rotary {
         Ok((table(cos)?, table(sin)?))
     }
 
+    /// Mean of the rotation matrices of `positions`, float32 `[head_dim, head_dim]`.
+    ///
+    /// # Errors
+    /// libtorch cannot allocate.
+    pub fn mean_rotation(&self, positions: std::ops::Range<i64>) -> Result<Tensor> {
+        let positions = Tensor::f_arange_start(positions.start, positions.end, (Kind::Int64, self.inv_freq.device()))?;
+        let (cos, sin) = self.tables(&positions, Kind::Float)?;
+        let average = |table: Tensor| table.f_mean_dim([0i64].as_slice(), false, Kind::Float);
+        let (cos, sin) = (average(cos)?, average(sin)?);
+        let half = sin.size()[0] / 2;
+        let low = sin.f_narrow(0, 0, half)?.f_neg()?;
+        let high = sin.f_narrow(0, half, half)?;
+        Ok(cos.f_diag(0)?.f_add(&low.f_diag(half)?)?.f_add(&high.f_diag(-half)?)?)
+    }
+
     /// Undoes the rotary embedding of `keys`, float32 `[.., n, head_dim]`, at `positions` (int64, broadcastable to
     /// `[.., n]`) of a sequence of `length` tokens.
     ///

@@ -5,6 +5,7 @@ use std::path::Path;
 use tokenizers::Tokenizer;
 
 use crate::error::{Error, Result};
+use crate::panics::caught;
 
 /// The tokenizer of a model folder (`tokenizer.json`).
 #[derive(Clone, Debug)]
@@ -18,9 +19,17 @@ impl TextTokenizer {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
-        Tokenizer::from_bytes(bytes).map(Self).map_err(|error| {
-            Error::file(&path, format!("is no usable tokenizer: {error}; import or fetch the model again"))
+        Self::parse(&bytes).map_err(|problem| {
+            Error::file(&path, format!("is no usable tokenizer: {problem}; import or fetch the model again"))
         })
+    }
+
+    /// Parses the content of `tokenizer.json`.
+    ///
+    /// # Errors
+    /// What the library behind it says.
+    pub(super) fn parse(json: &[u8]) -> Result<Self, String> {
+        told(|| Tokenizer::from_bytes(json)).map(Self)
     }
 
     /// Token ids of `text`. Special tokens written in the text are recognised, none are added.
@@ -28,7 +37,8 @@ impl TextTokenizer {
     /// # Errors
     /// The tokenizer cannot encode the text.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
-        let encoding = self.0.encode_fast(text, false).map_err(|error| Error::input(format!("tokenizing: {error}")))?;
+        let encoding =
+            told(|| self.0.encode_fast(text, false)).map_err(|said| Error::input(format!("tokenizing: {said}")))?;
         Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
     }
 
@@ -38,13 +48,19 @@ impl TextTokenizer {
     /// The tokenizer cannot decode the ids.
     pub fn decode(&self, ids: &[i64]) -> Result<String> {
         let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
-        self.0.decode(&ids, true).map_err(|error| Error::input(format!("decoding tokens: {error}")))
+        told(|| self.0.decode(&ids, true)).map_err(|said| Error::input(format!("decoding tokens: {said}")))
     }
 
     /// A decoder that is fed one token at a time.
     pub fn stream(&self) -> TokenStream<'_> {
         TokenStream { tokenizer: self, ids: Vec::new(), shown: 0 }
     }
+}
+
+/// What a call to the library gives or says. It panics on files that contradict themselves, which is an error like any
+/// other here.
+fn told<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    caught(call)?.map_err(|error| error.to_string())
 }
 
 /// Turns tokens into text as they come, holding back bytes of characters that are not complete yet.

@@ -26,14 +26,19 @@ pub struct ContextTokens<'a> {
 }
 
 /// Prefills a context once for all pipelines. Presses that decide over all layers at once share its full cache, and
-/// their scores where only ratios differ.
+/// their scores where only ratios differ; where they have nothing to remove, they do not run.
 ///
 /// # Errors
 /// The model itself fails; a press that fails is an error in its place of the list.
 pub fn compress(model: &Llama, context: ContextTokens<'_>, pipelines: &[&Pipeline]) -> Result<Vec<Result<Compressed>>> {
-    let mut observer = Observer::new(pipelines);
+    let tokens = context.tokens.len() as i64;
+    let stages: Vec<Option<&ContextStage>> = pipelines
+        .iter()
+        .map(|pipeline| pipeline.context().filter(|stage| !stage.budgets.iter().all(|budget| budget.keeps_all(tokens))))
+        .collect();
+    let mut observer = Observer::new(&stages);
     let mut sessions: Vec<Session> = Vec::new();
-    for pipeline in pipelines.iter().filter(|pipeline| pipeline.context().is_none()) {
+    for (pipeline, _) in pipelines.iter().zip(&stages).filter(|(_, stage)| stage.is_none()) {
         sessions.push(Session::new((*pipeline).clone()));
     }
     let mut subscribers: Vec<&mut dyn AttentionHook> =
@@ -51,7 +56,8 @@ pub fn compress(model: &Llama, context: ContextTokens<'_>, pipelines: &[&Pipelin
     let due = || Error::input("a session was left without an outcome");
     Ok(pipelines
         .iter()
-        .map(|pipeline| match pipeline.context() {
+        .zip(stages)
+        .map(|(pipeline, stage)| match stage {
             None => decided.next().ok_or_else(due)?,
             Some(stage) => {
                 let (full, scores) = match scored.get_mut(&stage.press.identity()) {
@@ -90,8 +96,8 @@ struct Observer<'p> {
 }
 
 impl<'p> Observer<'p> {
-    fn new(pipelines: &[&'p Pipeline]) -> Self {
-        let presses = pipelines.iter().filter_map(|pipeline| pipeline.context());
+    fn new(stages: &[Option<&'p ContextStage>]) -> Self {
+        let presses = stages.iter().flatten();
         let presses = presses.map(|stage| (stage.press.identity(), (stage.press.as_ref(), Vec::new()))).collect();
         Self { presses, layers: Vec::new(), end: 0 }
     }

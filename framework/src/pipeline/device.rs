@@ -1,52 +1,57 @@
 //! Devices, and what the processor can do.
 
+use std::fmt::Display;
+
 use tch::Device;
+use tracing::{info, warn};
 
+use super::cuda::{NoCuda, cuda};
 use crate::error::{Error, Result};
+use crate::plan::DeviceChoice;
 
-/// What decides how `auto` is resolved.
-#[derive(Clone, Copy, Debug)]
-pub struct Hardware {
-    /// Whether the processor multiplies bf16 matrices in hardware.
-    pub bf16_arithmetic: bool,
-    /// Whether libtorch sees a CUDA device.
-    pub cuda: bool,
-}
-
-impl Hardware {
-    /// Asks the processor and libtorch.
-    pub fn detect() -> Self {
-        Self { bf16_arithmetic: processor_has_bf16(), cuda: tch::Cuda::is_available() }
-    }
-}
-
+/// Whether the processor multiplies bf16 matrices in hardware.
 #[cfg(target_arch = "x86_64")]
-fn processor_has_bf16() -> bool {
+pub fn processor_has_bf16() -> bool {
     std::is_x86_feature_detected!("avx512bf16")
 }
 
+/// Whether the processor multiplies bf16 matrices in hardware; known of x86-64 only.
 #[cfg(not(target_arch = "x86_64"))]
-fn processor_has_bf16() -> bool {
+pub fn processor_has_bf16() -> bool {
     false
 }
 
-/// Makes sure that `device` can be used.
+/// Whether `device` multiplies bf16 matrices in hardware.
+pub fn has_bf16(device: Device) -> bool {
+    device != Device::Cpu || processor_has_bf16()
+}
+
+/// The device of a choice. `auto` is the first CUDA device, or the processor where there is none.
 ///
 /// # Errors
-/// A CUDA device is asked for and there is none; the message says what is missing.
-pub fn open_device(device: Device) -> Result<Device> {
-    let Device::Cuda(index) = device else { return Ok(device) };
-    if !tch::Cuda::is_available() {
-        return Err(Error::input(format!(
-            "device cuda:{index} cannot be used: libtorch sees no CUDA device; \
-             run `make setup-cuda` and check that an NVIDIA driver is installed, or use device cpu"
-        )));
+/// A CUDA device is asked for and cannot be used; the message says what is missing.
+pub fn open_device(choice: DeviceChoice) -> Result<Device> {
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::Cpu),
+        DeviceChoice::Auto => Ok(cuda().map_or_else(on_the_processor, |_| Device::Cuda(0))),
+        DeviceChoice::Cuda(index) => {
+            let unusable = |problem: &dyn Display| {
+                Error::input(format!("device cuda:{index} cannot be used: {problem}; or use device cpu"))
+            };
+            let devices = cuda().map_err(|problem| unusable(problem))?.devices;
+            if index < devices {
+                return Ok(Device::Cuda(index));
+            }
+            Err(unusable(&format!("there are {devices} CUDA devices, counted from cuda:0")))
+        }
     }
-    let count = tch::Cuda::device_count();
-    if index as i64 >= count {
-        return Err(Error::input(format!(
-            "device cuda:{index} does not exist: there are {count} CUDA devices, from cuda:0"
-        )));
+}
+
+fn on_the_processor(reason: &NoCuda) -> Device {
+    if reason.installed {
+        warn!("device auto is the processor: {reason}");
+    } else {
+        info!("device auto is the processor: {reason}");
     }
-    Ok(device)
+    Device::Cpu
 }

@@ -1,13 +1,15 @@
 //! From a context and questions to answers out of compressed caches.
 
 mod compress;
+mod cuda;
 mod decode;
 mod device;
 mod prompt;
 mod session;
 
 pub use compress::{ContextTokens, compress};
+pub use cuda::{Cuda, Libtorch, NoCuda, cuda};
 pub use decode::{Answer, Asked, DecodeOptions, StopReason, answer};
-pub use device::{Hardware, open_device};
+pub use device::{has_bf16, open_device};
 pub use prompt::{Prompt, PromptOptions, Question, Regime};
 pub use session::{Compressed, LayerDecision, Session};

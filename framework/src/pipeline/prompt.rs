@@ -42,8 +42,10 @@ pub struct PromptOptions {
     pub regime: Regime,
     /// Use the text as it is, without the chat template.
     pub raw: bool,
-    /// Longest context, tokens; longer ones lose their end.
-    pub max_context_length: usize,
+    /// Longest context that is wanted, tokens; longer ones lose their end.
+    pub max_context_length: Option<usize>,
+    /// Positions that context and question share: the model's without the answer's. A longer context loses its end.
+    pub room: usize,
 }
 
 /// A context and its questions as token ids.
@@ -72,7 +74,8 @@ impl Prompt {
     /// With [`Regime::Visible`] there is one prompt per question: pass a single one.
     ///
     /// # Errors
-    /// The context is empty; a model without a template is used without `raw`; several questions are visible.
+    /// The context is empty, or the question leaves no room for it; a model without a template is used without `raw`;
+    /// several questions are visible.
     pub fn build(
         context: &str,
         questions: &[Question],
@@ -86,20 +89,28 @@ impl Prompt {
         if questions.is_empty() {
             return Err(Error::input("there is no question to answer"));
         }
-        if options.max_context_length == 0 {
-            return Err(Error::input(
-                "no token is left for the context: allow a longer one, or ask for shorter answers",
-            ));
-        }
         let visible = match (options.regime, questions) {
             (Regime::Hidden, _) => "",
             (Regime::Visible, [question]) => question.text.as_str(),
             (Regime::Visible, _) => return Err(Error::input("several questions cannot share one visible prompt")),
         };
         let (before, suffix) = split(&format!("{context}{visible}"), template, options.raw)?;
-        let mut ids = tokenizer.encode(&before)?;
         let prefix = before.strip_suffix(&format!("{context}{visible}")).unwrap_or_default();
         let prefix_tokens = tokenizer.encode(prefix)?.len();
+        let asked = |question: &Question| {
+            let text = if options.regime == Regime::Hidden { question.text.as_str() } else { "" };
+            let ids = tokenizer.encode(&format!("{text}{suffix}{}", question.answer_prefix))?;
+            if ids.is_empty() { Err(Error::input("a question came out empty")) } else { Ok(ids) }
+        };
+        let questions = questions.iter().map(asked).collect::<Result<Vec<_>>>()?;
+        let room = options.room.saturating_sub(questions.iter().map(Vec::len).max().unwrap_or(0));
+        let longest = options.max_context_length.map_or(room, |wanted| wanted.min(room));
+        if longest == 0 {
+            return Err(Error::input(
+                "no token is left for the context: allow a longer one, or ask for shorter answers to shorter questions",
+            ));
+        }
+        let mut ids = tokenizer.encode(&before)?;
         let question_tokens = match options.regime {
             Regime::Hidden => 0,
             Regime::Visible => {
@@ -107,25 +118,18 @@ impl Prompt {
                 ids.len() - ids.iter().zip(&without).take_while(|(id, same)| id == same).count()
             }
         };
-        let truncated = ids.len().saturating_sub(options.max_context_length);
+        let truncated = ids.len().saturating_sub(longest);
         if truncated > 0 {
             if options.regime == Regime::Visible {
                 return Err(Error::input(format!(
-                    "the context has {} tokens, {} are allowed, and cutting its end would cut the visible question; \
-                     shorten the context or ask with the question hidden",
-                    ids.len(),
-                    options.max_context_length
+                    "the context has {} tokens, {longest} are allowed, and cutting its end would cut the visible \
+                     question; shorten the context or ask with the question hidden",
+                    ids.len()
                 )));
             }
-            warn!("the context was cut from {} to {} tokens", ids.len(), options.max_context_length);
-            ids.truncate(options.max_context_length);
+            warn!("the context was cut from {} to {longest} tokens", ids.len());
+            ids.truncate(longest);
         }
-        let asked = |question: &Question| {
-            let text = if options.regime == Regime::Hidden { question.text.as_str() } else { "" };
-            let ids = tokenizer.encode(&format!("{text}{suffix}{}", question.answer_prefix))?;
-            if ids.is_empty() { Err(Error::input("a question came out empty")) } else { Ok(ids) }
-        };
-        let questions = questions.iter().map(asked).collect::<Result<_>>()?;
         Ok(Self {
             context: ids,
             questions,
@@ -163,6 +167,44 @@ fn split(content: &str, template: Option<&ChatTemplate>, raw: bool) -> Result<(S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One token a letter.
+    fn letters() -> TextTokenizer {
+        let folder = tempfile::tempdir().unwrap();
+        let vocab: serde_json::Map<_, _> =
+            ('a'..='z').chain(['\n']).enumerate().map(|(id, letter)| (letter.to_string(), id.into())).collect();
+        let json = serde_json::json!({"version": "1.0", "model": {"type": "BPE", "vocab": vocab, "merges": []}});
+        std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+        TextTokenizer::read(folder.path()).unwrap()
+    }
+
+    #[test]
+    fn context_question_and_answer_fit_the_model_together() {
+        let question = |text: &str| Question { text: text.into(), answer_prefix: "xy".into() };
+        let options = PromptOptions { regime: Regime::Hidden, raw: true, max_context_length: None, room: 20 };
+        let build = |context: &str, questions: &[Question], options| {
+            Prompt::build(context, questions, None, &letters(), options)
+        };
+        // The longest question takes 4 letters, a line feed and the answer's beginning.
+        let both = [question("abcd"), question("a")];
+        for (length, kept) in [(12, 12), (13, 13), (14, 13), (40, 13)] {
+            let prompt = build(&"c".repeat(length), &both, options).unwrap();
+            assert_eq!((prompt.context.len(), prompt.truncated), (kept, length - kept));
+            assert_eq!(prompt.questions.iter().map(Vec::len).collect::<Vec<_>>(), [7, 4]);
+        }
+        let wanted = |most| PromptOptions { max_context_length: Some(most), ..options };
+        assert_eq!(build(&"c".repeat(40), &both, wanted(5)).unwrap().context.len(), 5);
+        assert_eq!(build(&"c".repeat(40), &both, wanted(500)).unwrap().context.len(), 13);
+        // The visible question is in the context; what follows it are 3 letters.
+        let visible = PromptOptions { regime: Regime::Visible, ..options };
+        assert_eq!(build(&"c".repeat(13), &both[..1], visible).unwrap().context.len(), 17);
+        let error = build(&"c".repeat(14), &both[..1], visible).unwrap_err().to_string();
+        assert!(error.contains("has 18 tokens, 17 are allowed"), "{error}");
+        for refused in [wanted(0), PromptOptions { room: 7, ..options }] {
+            let error = build("cc", &both, refused).unwrap_err().to_string();
+            assert!(error.contains("no token is left for the context"), "{error}");
+        }
+    }
 
     #[test]
     fn the_template_is_split_right_after_the_content() {

@@ -82,10 +82,10 @@ impl Compressed {
         1.0 - lengths.iter().flatten().sum::<i64>() as f64 / full.max(1) as f64
     }
 
-    /// What `selections`, one for each layer, leave of the full cache of a context.
+    /// What `selections`, one for each layer, leave of the full cache of a context: perhaps nothing of a layer.
     ///
     /// # Errors
-    /// A selection does not fit its layer.
+    /// A selection does not fit its layer, or nothing at all is kept.
     pub(super) fn from_selections(
         full: &KvCache,
         selections: &[Selection],
@@ -96,10 +96,13 @@ impl Compressed {
             let lengths = layer.lengths();
             let entries = lengths.iter().copied().min().unwrap_or(0);
             selection
-                .check(1, lengths.len() as i64, entries)
+                .check_fit(1, lengths.len() as i64, entries)
                 .map_err(|error| Error::input(format!("layer {index}: {error}")))?;
             decisions.push(selection.to_lists(lengths.len(), entries)?);
             layers.push(layer.select(selection)?);
+        }
+        if decisions.iter().flatten().all(Vec::is_empty) {
+            return Err(Error::input("nothing at all is kept of any layer"));
         }
         Ok(Self { cache: KvCache::from_layers(layers, full.position()), decisions, decoding })
     }

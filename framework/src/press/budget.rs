@@ -76,6 +76,23 @@ impl Budget {
         };
         kept.max(1).min(tokens)
     }
+
+    /// Number of KV pairs that `heads` KV heads of `tokens` pairs each keep together where they share one budget:
+    /// rounded down, as in [`Self::kept`].
+    pub fn kept_together(self, tokens: i64, heads: i64) -> i64 {
+        match self {
+            Self::Ratio(_) => self.kept(heads * tokens),
+            Self::Tokens(_) => heads * self.kept(tokens),
+        }
+    }
+
+    /// [`Self::kept_together`] rounded up: of a ratio, the number *evicted* is rounded down.
+    pub fn left_together(self, tokens: i64, heads: i64) -> i64 {
+        match self {
+            Self::Ratio(ratio) => heads * tokens - ((heads * tokens) as f64 * ratio) as i64,
+            Self::Tokens(_) => heads * self.kept(tokens),
+        }
+    }
 }
 
 impl std::fmt::Display for Budget {
@@ -105,6 +122,16 @@ mod tests {
         fn a_higher_ratio_never_keeps_more(tokens in 1i64..100_000, a in 0.0f64..1.0, b in 0.0f64..1.0) {
             let kept = |ratio| Budget::from_ratio(ratio).unwrap().kept(tokens);
             prop_assert!(kept(a.max(b)) <= kept(a.min(b)));
+        }
+
+        #[test]
+        fn heads_that_share_a_budget_keep_what_they_would_alone(tokens in 1i64..100_000, heads in 1i64..100, ratio in 0.0f64..1.0, count in 1usize..200_000) {
+            let shared = Budget::from_ratio(ratio).unwrap();
+            let (down, up) = (shared.kept_together(tokens, heads), shared.left_together(tokens, heads));
+            prop_assert!(heads * shared.kept(tokens) <= down.max(heads) && down <= up && up <= down + 1);
+            let counted = Budget::from_tokens(count).unwrap();
+            prop_assert_eq!(counted.kept_together(tokens, heads), heads * counted.kept(tokens));
+            prop_assert_eq!(counted.left_together(tokens, heads), heads * counted.kept(tokens));
         }
     }
 

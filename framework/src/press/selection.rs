@@ -239,12 +239,29 @@ impl Selection {
         }
     }
 
-    /// Checks that the selection fits a view of `[batch, kv_heads, tokens]`: one list per head, not all of a
-    /// sequence empty, indices in range and strictly ascending.
+    /// Checks that the selection fits a view of `[batch, kv_heads, tokens]` ([`Self::check_fit`]) and leaves something
+    /// of every sequence.
     ///
     /// # Errors
     /// [`Error::Input`] with the first violation.
     pub fn check(&self, batch: i64, kv_heads: i64, tokens: i64) -> Result<()> {
+        self.check_fit(batch, kv_heads, tokens)?;
+        let nothing = match &self.kept {
+            Kept::All => false,
+            Kept::Uniform(indices) => indices.numel() == 0,
+            Kept::Ragged(RaggedIndices { indptr, .. }) => {
+                !indptr.iter().step_by(kv_heads.max(1) as usize).is_sorted_by(|start, end| start < end)
+            }
+        };
+        if nothing { Err(Error::input("selection keeps nothing at all")) } else { Ok(()) }
+    }
+
+    /// Checks that the selection fits a view of `[batch, kv_heads, tokens]`: one list per head, indices in range and
+    /// strictly ascending.
+    ///
+    /// # Errors
+    /// [`Error::Input`] with the first violation.
+    pub fn check_fit(&self, batch: i64, kv_heads: i64, tokens: i64) -> Result<()> {
         self.check_edits(batch, kv_heads, tokens)?;
         if let Kept::All = self.kept {
             return Ok(());
@@ -256,9 +273,6 @@ impl Selection {
                 rows.len(),
                 batch * kv_heads
             )));
-        }
-        if rows.chunks(kv_heads.max(1) as usize).any(|heads| heads.iter().all(Vec::is_empty)) {
-            return Err(Error::input("selection keeps nothing at all"));
         }
         for (row, kept) in rows.iter().enumerate() {
             let head = row as i64 % kv_heads;

@@ -16,7 +16,7 @@ impl LayerView<'_> {
     /// # Errors
     /// The press did not declare as many queries.
     pub fn window_attention(&self, window: usize) -> Result<Tensor> {
-        let count = Span::Last(window).of(self.context_tokens());
+        let count = Span::Last(window).of(self.observed_tokens());
         self.attention_within(self.context.end - count..self.context.end)
     }
 

@@ -243,6 +243,20 @@ impl<'a> LayerView<'a> {
         crate::press::Kept::Uniform(indices).pick(per_token)
     }
 
+    /// Data of the entries, `[batch, kv_heads, tokens]`, at the tokens of the context,
+    /// `[batch, kv_heads, context_tokens]`: 0 where a token is not there any more. The inverse of [`Self::at_entries`].
+    ///
+    /// # Errors
+    /// The data is not that of the entries.
+    pub fn at_tokens(&self, per_entry: &Tensor) -> Result<Tensor> {
+        let Some(positions) = &self.positions else { return Ok(per_entry.shallow_clone()) };
+        let (batch, kv_heads) = (self.batch(), self.geometry.kv_heads);
+        let indices = positions.f_sub_scalar(self.context.start)?.f_expand([batch, kv_heads, self.tokens()], false)?;
+        let nothing =
+            Tensor::f_zeros([batch, kv_heads, self.context_tokens()], (per_entry.kind(), per_entry.device()))?;
+        Ok(nothing.f_scatter(2, &indices, per_entry)?)
+    }
+
     /// Queries before rotary embedding of the tokens in `span`, `[batch, heads, n, head_dim]`.
     ///
     /// # Errors

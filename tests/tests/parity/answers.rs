@@ -15,7 +15,7 @@ use crate::support;
 /// Two best logits of the reference closer than this excuse a difference.
 const TIE: f64 = 1e-4;
 
-fn smollm2() -> ModelFolder {
+pub fn smollm2() -> ModelFolder {
     ModelFolder::open("smollm2-135m-instruct").expect("`make setup` brings the model")
 }
 
@@ -67,32 +67,32 @@ fn greedy_continuations_are_transformers() {
 }
 
 #[derive(Deserialize)]
-struct Answers {
+pub struct Answers {
     max_new_tokens: usize,
-    contexts: Vec<AnswerContext>,
-    cases: Vec<AnswerCase>,
+    pub contexts: Vec<AnswerContext>,
+    pub cases: Vec<AnswerCase>,
 }
 
 #[derive(Deserialize)]
-struct AnswerContext {
-    id: String,
-    context_ids: Vec<i64>,
+pub struct AnswerContext {
+    pub id: String,
+    pub context_ids: Vec<i64>,
 }
 
 #[derive(Deserialize)]
-struct AnswerCase {
-    id: String,
-    context: String,
-    press: String,
-    params: Table,
-    ratio: f64,
-    answers: Vec<AnswerGolden>,
+pub struct AnswerCase {
+    pub id: String,
+    pub context: String,
+    pub press: String,
+    pub params: Table,
+    pub ratio: f64,
+    pub answers: Vec<AnswerGolden>,
 }
 
 #[derive(Deserialize)]
-struct AnswerGolden {
-    question_ids: Vec<i64>,
-    ids: Vec<i64>,
+pub struct AnswerGolden {
+    pub question_ids: Vec<i64>,
+    pub ids: Vec<i64>,
     text: String,
     gaps: Vec<f64>,
 }

@@ -4,6 +4,7 @@ mod answers;
 mod build;
 mod compare;
 mod decoding;
+mod half;
 mod logits;
 mod presses;
 mod run;

@@ -37,7 +37,12 @@ pub fn alone() -> MutexGuard<'static, ()> {
 
 /// Loads a folder in float32 on the CPU.
 pub fn load(folder: &ModelFolder) -> Llama {
-    let options = LoadOptions { device: Device::Cpu, kind: Kind::Float, progress: ProgressBar::hidden() };
+    load_in(folder, Kind::Float)
+}
+
+/// The same in another dtype.
+pub fn load_in(folder: &ModelFolder, kind: Kind) -> Llama {
+    let options = LoadOptions { device: Device::Cpu, kind, progress: ProgressBar::hidden() };
     Llama::load(folder, &options).unwrap()
 }
 

@@ -126,6 +126,25 @@ fn appending_does_not_copy_what_is_there() {
 }
 
 #[test]
+fn a_rollback_that_one_layer_refuses_changes_none() {
+    // The second layer has fewer appended tokens than would have to be forgotten.
+    let mut layers = vec![layer(1, 6, &Selection::all()), layer(3, 6, &ragged(&[true; 12], 6))];
+    for (layer, count) in layers.iter_mut().zip([4, 2]) {
+        let new = values(7, &[2, count, 8]);
+        layer.append(&new, &new).unwrap();
+    }
+    let mut cache = KvCache::from_layers(layers, 10);
+    let error = cache.rollback(7).unwrap_err().to_string();
+    assert!(error.contains("layer 1 has 2 appended tokens"), "{error}");
+    for position in [5, 11, -1, i64::MAX, i64::MIN] {
+        assert!(cache.rollback(position).is_err(), "{position}");
+    }
+    assert_eq!((cache.position(), cache.lengths()), (10, vec![vec![10; 2], vec![8; 2]]));
+    cache.rollback(8).unwrap();
+    assert_eq!((cache.position(), cache.lengths()), (8, vec![vec![8; 2], vec![6; 2]]));
+}
+
+#[test]
 fn an_empty_cache_takes_tokens() {
     let mut cache = KvCache::empty(GEOMETRY, Kind::Float, Device::Cpu).unwrap();
     assert_eq!(cache.bytes(), 0);
@@ -142,4 +161,22 @@ fn wrong_shapes_are_errors_with_the_shapes() {
     assert!(error.contains("[3, 1, 8]"), "{error}");
     let error = cache.attend(&values(2, &[4, 1, 16]), 1.0).unwrap_err().to_string();
     assert!(error.contains("[4, 1, 16]"), "{error}");
+}
+
+#[test]
+fn everything_kept_of_a_batch_holds_its_own_bytes() {
+    let keys = values(1, &[3, 2, 5, 8]);
+    let caches = LayerCache::compress(&keys, &values(2, &[3, 2, 5, 8]), &Selection::all()).unwrap();
+    let given = keys.data_ptr() as usize;
+    for (sequence, cache) in caches.iter().enumerate() {
+        let (held, _) = cache.prefix().head(0).unwrap();
+        assert_eq!(held, keys.get(sequence as i64).get(0));
+        let bytes = 3 * 2 * 5 * 8 * 4;
+        assert!(!(given..given + bytes).contains(&(held.data_ptr() as usize)), "sequence {sequence} holds the batch");
+        assert_eq!(cache.bytes(), 2 * 2 * 5 * 8 * 4);
+    }
+    // A single sequence is not copied: its allocation holds nothing else.
+    let keys = values(1, &[1, 2, 5, 8]);
+    let cache = LayerCache::compress(&keys, &values(2, &[1, 2, 5, 8]), &Selection::all()).unwrap().remove(0);
+    assert_eq!(cache.prefix().head(0).unwrap().0.data_ptr(), keys.data_ptr());
 }

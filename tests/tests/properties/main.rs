@@ -2,6 +2,9 @@
 
 mod attention;
 mod caches;
+mod dtypes;
+mod model_files;
 mod pipeline;
 mod presses;
 mod support;
+mod views;

@@ -8,9 +8,9 @@ use pressroom::press::{Budget, Params, Pipeline, Stage};
 use proptest::prelude::*;
 use tch::Tensor;
 
-use crate::support::tiny;
+use crate::support::{keep, tiny};
 
-fn pipeline(name: &str, ratio: f64) -> Pipeline {
+pub fn pipeline(name: &str, ratio: f64) -> Pipeline {
     let registry = pressroom_presses::registry().unwrap();
     let entry = registry.find(name.trim_start_matches("adakv-")).unwrap();
     let scorer = entry.build(&Params::new(), vec![]).unwrap();
@@ -71,13 +71,7 @@ proptest! {
         let decisions = session.decisions().to_vec();
         let compressed = session.finish(3).unwrap().cache;
         let full = compress(&model, &context, vec![Pipeline::default()]).remove(0);
-        let layers = full.layers().iter().zip(&decisions).map(|(layer, kept)| {
-            let flat = kept.concat();
-            let indptr = vec![0, kept[0].len() as i64, flat.len() as i64];
-            let indices = Tensor::from_slice(&flat);
-            layer.select(&pressroom::press::Selection::ragged(pressroom::press::RaggedIndices { indices, indptr })).unwrap()
-        });
-        let masked = KvCache::from_layers(layers.collect(), 24);
+        let masked = keep(&full, &decisions);
         prop_assert_eq!(masked.lengths(), compressed.lengths());
         let off = (step_logits(&model, &masked, &question) - step_logits(&model, &compressed, &question)).abs().max();
         prop_assert!(f64::try_from(off).unwrap() < 1e-4);
@@ -99,6 +93,29 @@ proptest! {
         }
         let after: Vec<_> = contexts.iter().map(state).collect();
         prop_assert_eq!(before, after);
+    }
+
+    #[test]
+    fn a_rollback_undoes_what_was_appended(context in tokens(20), kept in 0usize..5, forgotten in tokens(4), next in tokens(3)) {
+        let model = tiny();
+        for name in ["knorm", "adakv-knorm"] {
+            let mut cache = compress(&model, &context, vec![pipeline(name, 0.5)]).remove(0);
+            let lengths = cache.lengths();
+            let run =
+                |cache: &mut KvCache, tokens: &[i64]| drop(model.forward(&mut [Step { tokens, cache, hook: None }]).unwrap());
+            if kept > 0 {
+                run(&mut cache, &context[..kept]);
+            }
+            let expected = step_logits(&model, &cache, &next);
+            run(&mut cache, &forgotten);
+            cache.rollback((20 + kept) as i64).unwrap();
+            prop_assert_eq!(cache.position(), (20 + kept) as i64);
+            prop_assert_eq!(step_logits(&model, &cache, &next), expected);
+            // Back to the context's end, not into it.
+            cache.rollback(20).unwrap();
+            prop_assert_eq!(cache.lengths(), lengths);
+            prop_assert!(cache.rollback(19).is_err());
+        }
     }
 
     #[test]

@@ -2,44 +2,33 @@
 
 use std::sync::Arc;
 
-use pressroom::press::{Budget, Budgeting, Kind, Method, Params, Press, Registry, Selection, Value};
+use pressroom::press::{Budget, Entry, Kind, Method, Params, Press, Registry, Selection, Value};
 use pressroom::view::LayerView;
 use proptest::prelude::*;
 use tch::{Kind as Dtype, Tensor};
 
 use crate::support::{GEOMETRY, rotary, values, view, view_of};
 
-/// Small windows and chunks, so that short contexts are long enough.
+/// Small windows, so that short contexts are long enough.
 fn params(registry: &Registry, name: &str) -> Params {
-    let small = [
-        ("window_size", Value::Integer(4)),
-        ("kernel_size", Value::Integer(3)),
-        ("n_sink", Value::Integer(2)),
-        ("chunk_length", Value::Integer(CHUNK)),
-        ("block_size", Value::Integer(8)),
-        ("key_channel_compression_ratio", Value::Number(0.5)),
-        ("lazy_threshold", Value::Number(0.1)),
-        ("n_recent", Value::Integer(6)),
-    ];
+    let small = [("window_size", Value::Integer(4)), ("kernel_size", Value::Integer(3)), ("n_sink", Value::Integer(2))];
     let info = registry.find(name).unwrap().info();
     small
         .into_iter()
-        .filter(|(param, _)| info.param(param).is_some_and(|param| param.default.is_some()))
+        .filter(|(param, _)| info.param(param).is_some())
         .map(|(param, value)| (param.to_owned(), value))
         .collect()
 }
 
-/// Tokens of a chunk.
-const CHUNK: i64 = 10;
-
-/// Every press, wrappers around every scorer that they take.
+/// Every press, wrappers around every scorer.
 fn all() -> Vec<(String, Arc<dyn Press>)> {
     let registry = pressroom_presses::registry().unwrap();
-    let built = |name: &str, inner| registry.find(name).unwrap().build(&params(&registry, name), inner);
+    let built = |name: &str, inner| registry.find(name).unwrap().build(&params(&registry, name), inner).unwrap();
     let (mut presses, mut scorers) = (Vec::new(), Vec::new());
-    for entry in registry.entries().filter(|entry| entry.info().wraps.is_empty()) {
+    let by_layer = |entry: &&Entry| matches!(entry.info().kind, Kind::Scorer | Kind::Press);
+    for entry in registry.entries().filter(by_layer).filter(|entry| entry.info().wraps.is_empty()) {
         let name = entry.info().name.clone();
-        let built = built(&name, vec![]).unwrap();
+        let built = built(&name, vec![]);
         if entry.info().kind == Kind::Scorer {
             scorers.push((name.clone(), built.clone()));
         }
@@ -48,37 +37,10 @@ fn all() -> Vec<(String, Arc<dyn Press>)> {
     for entry in registry.entries().filter(|entry| !entry.info().wraps.is_empty()) {
         for (inner, scorer) in &scorers {
             let name = &entry.info().name;
-            match built(name, vec![scorer.clone()]) {
-                Ok(built) => presses.push((format!("{name}({inner})"), built.into_press().unwrap())),
-                Err(error) => assert!(error.to_string().contains("reads attention weights"), "{error}"),
-            }
+            presses.push((format!("{name}({inner})"), built(name, vec![scorer.clone()]).into_press().unwrap()));
         }
     }
     presses
-}
-
-/// The presses that are given a budget, rather than deciding about it by their parameters.
-fn budgeted() -> Vec<(String, Arc<dyn Press>)> {
-    let registry = pressroom_presses::registry().unwrap();
-    let given = |name: &str| {
-        let outer = name.split('(').next().unwrap();
-        registry.find(outer).unwrap().info().budgeting == Budgeting::Given
-    };
-    all().into_iter().filter(|(name, _)| given(name)).collect()
-}
-
-/// How far a head of `tokens` tokens may be from its budget: chunks are kept whole, or each is rounded for itself.
-fn rounding(name: &str, tokens: i64) -> i64 {
-    match name.split('(').next() {
-        Some("chunkkv") => CHUNK,
-        Some("chunk") => tokens / CHUNK + 1,
-        _ => 0,
-    }
-}
-
-/// Whether a higher ratio keeps a part of what a lower one keeps: not where budgets enter the scores.
-fn nests(name: &str) -> bool {
-    !name.contains("critical") && !name.starts_with("block")
 }
 
 fn lists(press: &dyn Press, view: &LayerView<'_>, ratio: f64) -> Vec<Vec<i64>> {
@@ -95,16 +57,15 @@ proptest! {
         let (low, high) = (low.min(high), low.max(high));
         let rotary = rotary();
         let view = view(seed, 1, tokens, 1.0, Dtype::Float, &rotary);
-        for (name, press) in budgeted() {
+        for (name, press) in all() {
             let few = lists(press.as_ref(), &view, high);
             let many = lists(press.as_ref(), &view, low);
             let due = Budget::from_ratio(high).unwrap().kept(tokens) * GEOMETRY.kv_heads;
-            let off = (few.iter().map(Vec::len).sum::<usize>() as i64 - due).abs();
-            prop_assert!(off <= rounding(&name, tokens) * GEOMETRY.kv_heads, "{}: {:?}", name, few);
+            prop_assert_eq!(few.iter().map(Vec::len).sum::<usize>() as i64, due, "{}", name);
             if !press.head_wise() {
-                prop_assert!(few.iter().all(|head| head.len() == few[0].len()), "{}", name);
+                prop_assert!(few.iter().all(|head| head.len() as i64 * GEOMETRY.kv_heads == due), "{}", name);
             }
-            for (few, many) in few.iter().zip(&many).filter(|_| nests(&name)) {
+            for (few, many) in few.iter().zip(&many) {
                 prop_assert!(few.iter().all(|index| many.contains(index)), "{}: {:?} not in {:?}", name, few, many);
             }
         }
@@ -114,7 +75,7 @@ proptest! {
     fn ratio_zero_changes_nothing(seed in 0u64..500, tokens in 8i64..40) {
         let rotary = rotary();
         let view = view(seed, 1, tokens, 1.0, Dtype::Float, &rotary);
-        for (name, press) in budgeted() {
+        for (name, press) in all() {
             prop_assert_eq!(lists(press.as_ref(), &view, 0.0), vec![(0..tokens).collect::<Vec<_>>(); 2], "{}", name);
         }
     }
@@ -141,7 +102,7 @@ proptest! {
     fn extreme_inputs_give_usable_scores(seed in 0u64..100, kind in prop_oneof![Just(Dtype::Float), Just(Dtype::BFloat16), Just(Dtype::Half)], scale in prop_oneof![Just(0.0), Just(1e-7), Just(1e4)]) {
         let rotary = rotary();
         let view = view(seed, 1, 20, scale, kind, &rotary);
-        for (name, press) in budgeted() {
+        for (name, press) in all() {
             let kept = lists(press.as_ref(), &view, 0.5);
             prop_assert_eq!(kept.iter().map(Vec::len).sum::<usize>(), 20, "{} at {} in {:?}", name, scale, kind);
         }

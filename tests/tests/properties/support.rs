@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use indicatif::ProgressBar;
+use pressroom::cache::KvCache;
 use pressroom::model::{Llama, LlamaConfig, LoadOptions, ModelFolder, Rotary};
+use pressroom::press::{RaggedIndices, Selection};
 use pressroom::random;
 use pressroom::view::{Geometry, LayerView, Materialised};
 use tch::{Device, Kind, Tensor};
@@ -15,8 +17,13 @@ pub fn values(seed: u64, shape: &[i64]) -> Tensor {
 
 /// The tiny model with 4 query heads and 2 KV heads.
 pub fn tiny() -> Llama {
+    tiny_in(Kind::Float)
+}
+
+/// The same in another dtype.
+pub fn tiny_in(kind: Kind) -> Llama {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/tiny/gqa");
-    let options = LoadOptions { device: Device::Cpu, kind: Kind::Float, progress: ProgressBar::hidden() };
+    let options = LoadOptions { device: Device::Cpu, kind, progress: ProgressBar::hidden() };
     Llama::load(&ModelFolder::read(&folder).unwrap(), &options).unwrap()
 }
 
@@ -41,4 +48,18 @@ pub fn view_of<'a>(keys: Tensor, values: Tensor, queries: Tensor, rotary: &'a Ro
 pub fn view<'a>(seed: u64, batch: i64, tokens: i64, scale: f64, kind: Kind, rotary: &'a Rotary) -> LayerView<'a> {
     let draw = |part: u64, heads: i64| (values(seed * 3 + part, &[batch, heads, tokens, 8]) * scale).to_kind(kind);
     view_of(draw(0, 2), draw(1, 2), draw(2, 4), rotary)
+}
+
+/// The cache that is left of `full` when the same positions are kept.
+pub fn keep(full: &KvCache, decisions: &[Vec<Vec<i64>>]) -> KvCache {
+    let layers = full.layers().iter().zip(decisions).map(|(layer, kept)| {
+        let mut indptr = vec![0];
+        indptr.extend(kept.iter().scan(0, |end, head| {
+            *end += head.len() as i64;
+            Some(*end)
+        }));
+        let indices = Tensor::from_slice(&kept.concat());
+        layer.select(&Selection::ragged(RaggedIndices { indices, indptr })).unwrap()
+    });
+    KvCache::from_layers(layers.collect(), full.position())
 }

@@ -23,6 +23,10 @@ struct Fake {
     spoilt: Vec<&'static str>,
     /// Large files are redirected to this address, as the hub does; empty: to another path of its own.
     redirects: Option<String>,
+    /// Large files are redirected without saying where to.
+    lost: bool,
+    /// This file is never answered for; empty: the list of files is not.
+    silent: Option<&'static str>,
     /// Answered to everything without this token.
     token: Option<&'static str>,
     /// Answer to the listing instead of the list.
@@ -66,7 +70,12 @@ impl Fake {
         if self.token.is_some_and(|token| authorization != Some(format!("Bearer {token}"))) {
             return refuse(request, 401);
         }
-        if url.starts_with("/api/models/org/name/revision/") {
+        let listing = url.starts_with("/api/models/org/name/revision/");
+        if self.silent.is_some_and(|name| if name.is_empty() { listing } else { url.ends_with(name) }) {
+            // Kept open and never answered.
+            return std::mem::forget(request);
+        }
+        if listing {
             return match self.status {
                 Some(status) => refuse(request, status),
                 None => request.respond(Response::from_string(self.listing().to_string())).unwrap(),
@@ -77,6 +86,13 @@ impl Fake {
         let mut content = content.clone();
         let mark = if is_large(name) { sha256(&content) } else { sha256(&content)[..40].to_owned() };
         let marks = [header("x-repo-commit", COMMIT), header("etag", &format!("\"{mark}\""))];
+        if self.lost && is_large(name) {
+            let mut answer = Response::empty(302);
+            for mark in marks {
+                answer.add_header(mark);
+            }
+            return request.respond(answer).unwrap();
+        }
         if let Some(to) = self.redirects.clone().filter(|_| is_large(name) && !url.starts_with("/cdn/")) {
             let to = if to.is_empty() { format!("http://{}", value("host").unwrap()) } else { to };
             let to = format!("{to}/cdn/{name}");
@@ -253,6 +269,81 @@ fn a_broken_transfer_is_taken_up_where_it_stopped() {
     assert_eq!(fs::read(folder.join("model.safetensors")).unwrap(), content);
     let log = fake.log.lock().unwrap();
     assert!(log.contains(&"100000-".to_owned()), "{log:?}");
+}
+
+#[test]
+fn a_redirection_that_leads_nowhere_is_an_error() {
+    refusal(&Fake { lost: true, ..Fake::model() }, &["model.safetensors", "cannot be followed"]);
+}
+
+/// A store that sends half of every long answer and then nothing, the connection being kept open.
+fn stalling_store(content: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            let probe = lines.take_while(|line| !line.is_empty()).any(|line| line.to_lowercase() == "range: bytes=0-0");
+            let (promised, sent) = if probe { (1, 1) } else { (content.len(), content.len() / 2) };
+            let head = format!(
+                "HTTP/1.1 206 Partial Content\r\ncontent-length: {promised}\r\ncontent-range: bytes 0-{}/{}\r\n\r\n",
+                promised - 1,
+                content.len()
+            );
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&content[..sent]).unwrap();
+            kept.push(stream);
+        }
+    });
+    address
+}
+
+#[test]
+fn a_hub_that_falls_silent_is_given_up() {
+    let patience = Some(Duration::from_millis(700));
+    let stalled = |fake: &Fake, cache: &TempDir| {
+        let start = std::time::Instant::now();
+        let outcome = fetch("org/name", &FetchOptions { patience, ..options(fake.serve(), cache) });
+        assert!(start.elapsed() < Duration::from_secs(10));
+        outcome
+    };
+    let large = Fake::model().files["model.safetensors"].clone();
+    for (fake, what) in [
+        (Fake { silent: Some(""), ..Fake::model() }, "the list of files"),
+        (Fake { silent: Some("tokenizer.json"), ..Fake::model() }, "tokenizer.json"),
+        (Fake { redirects: Some(stalling_store(large)), ..Fake::model() }, "model.safetensors"),
+    ] {
+        let error = stalled(&fake, &tempfile::tempdir().unwrap()).unwrap_err().to_string();
+        let said = format!("has sent nothing for 0.7 s while {what} of org/name was fetched");
+        assert!(error.contains(&said) && error.contains("run the same command again"), "{error}");
+    }
+    // What was fetched before does for a hub that does not answer now.
+    let cache = tempfile::tempdir().unwrap();
+    let folder = fetch("org/name", &options(Fake::model().serve(), &cache)).unwrap();
+    assert_eq!(stalled(&Fake { silent: Some(""), ..Fake::model() }, &cache).unwrap(), folder);
+}
+
+#[test]
+fn a_fetched_model_is_found_by_its_name() {
+    let cache = tempfile::tempdir().unwrap();
+    let find = |name: &str| find_in(cache.path().into(), name);
+    assert!(find("org/name").unwrap().is_none());
+    let folder = fetch("org/name", &options(Fake::model().serve(), &cache)).unwrap();
+    assert_eq!(find("org/name").unwrap(), Some(folder.clone()));
+    for name in ["name", "org/other", "../org/name", "/", "org/", ""] {
+        assert!(!is_hub_name(name) || find(name).unwrap().is_none(), "{name}");
+    }
+    // Another program may have fetched a part only.
+    fs::remove_file(folder.join("model.safetensors")).unwrap();
+    let error = find("org/name").unwrap_err().to_string();
+    assert!(error.contains("no model.safetensors") && error.contains("model fetch org/name"), "{error}");
+    fs::write(folder.join(INDEX), json!({ "weight_map": { "a": "a.safetensors" } }).to_string()).unwrap();
+    let error = find("org/name").unwrap_err().to_string();
+    assert!(error.contains("no a.safetensors"), "{error}");
+    fs::write(folder.join("a.safetensors"), "").unwrap();
+    assert_eq!(find("org/name").unwrap(), Some(folder));
 }
 
 #[test]

@@ -3,15 +3,13 @@
 //! Follows what the GGUF says where transformers' own import departs from it: the pre-tokenizer named by
 //! `tokenizer.ggml.pre`, and no begin-of-sequence token unless `tokenizer.ggml.add_bos_token` asks for one.
 
-use std::str::FromStr;
-
 use serde_json::{Map, Value, json};
-use tokenizers::Tokenizer;
 
 use super::config::SpecialIds;
 use super::gguf::Gguf;
 use super::spm;
 use crate::error::Result;
+use crate::model::TextTokenizer;
 
 /// How Llama 3 cuts text before merging (the pattern published with its tokenizer).
 const LLAMA3_SPLIT: &str = concat!(
@@ -63,7 +61,7 @@ pub(super) fn read(gguf: &Gguf, ids: &SpecialIds, vocabulary: usize) -> Result<T
         "decoder": pieces.decoder,
         "model": pieces.model,
     });
-    Tokenizer::from_str(&tokenizer.to_string())
+    TextTokenizer::parse(tokenizer.to_string().as_bytes())
         .map_err(|error| gguf.bad(format!("the tokenizer's metadata contradicts itself: {error}")))?;
     let chat_template = gguf.text("tokenizer.chat_template")?.map(str::to_owned);
     let config = config(&tokens, ids, chat_template.as_deref());

@@ -1,0 +1,185 @@
+//! Replaying a context: the model repeats it chunk by chunk, and is watched reading what it repeats.
+
+use std::ops::Range;
+
+use pressroom::Result;
+use pressroom::error::During;
+use pressroom::model::Step;
+use pressroom::press::{Context, Selection, StepHook, StepView};
+use pressroom::view::Geometry;
+use tch::{Kind, Tensor};
+
+/// Attention logits that a replay may hold at once; longer contexts are read by fewer tokens at a time.
+const LOGITS: i64 = 1 << 26;
+/// Tokens replayed at once, if there is room.
+const BLOCK: i64 = 256;
+/// Tokens of the chunk before that say where a chunk starts.
+const CUE: usize = 8;
+
+/// A part of the context, and what makes the model repeat it.
+pub(crate) struct Chunk {
+    /// Its positions.
+    pub(crate) span: Range<i64>,
+    /// The request, the template up to the answer, and the chunk as the answer.
+    pub(crate) tokens: Vec<i64>,
+}
+
+/// The chunks of a context, the template before the user's text left out.
+pub(crate) fn chunks(context: &Context<'_>, chunk_size: usize) -> Result<Vec<Chunk>> {
+    let prompt = context.prompt;
+    let first = (prompt.encode)("\n\nRepeat the previous context exactly.")?;
+    let next = (prompt.encode)("\n\nRepeat the part of the previous context exactly, starting with")?;
+    let mut start = prompt.prefix_tokens.min(context.tokens.len());
+    let mut before: &[i64] = &[];
+    let mut chunks = Vec::new();
+    for chunk in context.tokens[start..].chunks(chunk_size) {
+        let cue = &before[before.len().saturating_sub(CUE)..];
+        let request = if chunks.is_empty() { &first } else { &next };
+        let end = start + chunk.len();
+        chunks.push(Chunk { span: start as i64..end as i64, tokens: [request, cue, prompt.suffix, chunk].concat() });
+        (start, before) = (end, chunk);
+    }
+    Ok(chunks)
+}
+
+/// Runs `tokens` over the full cache, in blocks, and forgets them again.
+pub(crate) fn replay(context: &mut Context<'_>, tokens: &[i64], hook: &mut impl StepHook) -> Result<()> {
+    let start = context.cache.position();
+    let row = context.model.geometry().heads * (start + tokens.len() as i64);
+    let block = (LOGITS / row).clamp(1, BLOCK);
+    for tokens in tokens.chunks(block as usize) {
+        let hook: Option<&mut dyn StepHook> = Some(hook);
+        let _hidden = context.model.forward(&mut [Step { tokens, cache: context.cache, hook }])?;
+    }
+    context.cache.rollback(start)
+}
+
+/// Attention weights of `queries`, `[heads, n, head_dim]`, over `keys`, `[kv_heads, m, head_dim]`, the last `n` of
+/// which are the queries' own; both after rotary embedding. Float32 `[kv_heads, group, n, m]`.
+pub(crate) fn weights(queries: &Tensor, keys: &Tensor) -> Result<Tensor> {
+    let (heads, count, head_dim) = queries.size3()?;
+    let (kv_heads, all, _) = keys.size3()?;
+    // In float32: products of half-precision queries and keys can exceed what half precision holds.
+    let float = |data: &Tensor| data.f_to_kind(Kind::Float);
+    let future = Tensor::f_ones([count, all], (Kind::Bool, keys.device()))?.f_triu(all - count + 1)?;
+    float(queries)
+        .and_then(|queries| queries.f_reshape([kv_heads, heads / kv_heads * count, head_dim]))
+        .and_then(|queries| queries.f_bmm(&float(keys)?.f_transpose(1, 2)?))
+        .and_then(|logits| logits.f_mul_scalar(1.0 / (head_dim as f64).sqrt())?.f_view([kv_heads, -1, count, all]))
+        .and_then(|logits| logits.f_masked_fill(&future, f64::NEG_INFINITY)?.f_softmax(-1, Kind::Float))
+        .during("attention of the replay", &[queries, keys])
+}
+
+/// How strongly each value writes into the residual stream through each query head of its group, `||v W_O||`:
+/// `values` `[kv_heads, n, head_dim]` to float32 `[kv_heads, group, n]`.
+pub(crate) fn written(values: &Tensor, output_projection: &Tensor, geometry: Geometry) -> Result<Tensor> {
+    let Geometry { kv_heads, head_dim, .. } = geometry;
+    let values = values.f_to_kind(Kind::Float)?.f_unsqueeze(1)?;
+    // Through the Gram matrix of each head's columns: the written vectors are never held.
+    let columns =
+        output_projection.f_to_kind(Kind::Float)?.f_view([-1, geometry.heads, head_dim])?.f_transpose(0, 1)?;
+    let gram = columns.f_transpose(1, 2)?.f_bmm(&columns)?.f_view([kv_heads, geometry.group(), head_dim, head_dim])?;
+    let squares = values.f_matmul(&gram).and_then(|product| {
+        product.f_mul(&values)?.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)?.f_clamp_min(0.0)?.f_sqrt()
+    });
+    squares.during("norms of the values written", &[&values, output_projection])
+}
+
+/// Scores of nothing read yet, for each layer float32 `[kv_heads, tokens]`.
+pub(crate) fn unread(context: &Context<'_>) -> Result<Vec<Tensor>> {
+    let Geometry { layers, kv_heads, .. } = context.model.geometry();
+    let tokens = context.tokens.len() as i64;
+    let zeros = || Ok(Tensor::f_zeros([kv_heads, tokens], (Kind::Float, context.model.device()))?);
+    (0..layers).map(|_| zeros()).collect()
+}
+
+/// Marks the first `n_sink` entries of every layer as always kept.
+pub(crate) fn keep_sinks(scores: &[Tensor], n_sink: usize) -> Result<()> {
+    for layer in scores {
+        let sinks = layer.size2()?.1.min(n_sink as i64);
+        let _ = layer.f_narrow(1, 0, sinks)?.f_fill_(f64::INFINITY)?;
+    }
+    Ok(())
+}
+
+/// How much the reconstruction of a context reads of it: what KVzip and its kin score by.
+pub(crate) struct Reconstruction {
+    pub(crate) chunk_size: usize,
+    pub(crate) n_sink: usize,
+    /// Whether attention is weighted by what it moves, `||v W_O|| / ||h||` (KVzip+).
+    pub(crate) weighted: bool,
+}
+
+impl Reconstruction {
+    /// Scores of every layer, float32 `[kv_heads, tokens]`; infinite for the sinks.
+    pub(crate) fn score(&self, context: &mut Context<'_>) -> Result<Vec<Tensor>> {
+        let geometry = context.model.geometry();
+        let scores = unread(context)?;
+        for Chunk { span, tokens } in chunks(context, self.chunk_size)? {
+            let sinks = span.start.min(self.n_sink as i64);
+            let mut reader = Reader::new(span.clone(), sinks, self.weighted, Summary::Most);
+            replay(context, &tokens, &mut reader)?;
+            let length = span.end - span.start;
+            for (layer, mut read) in reader.read.into_iter().enumerate() {
+                if self.weighted {
+                    let values = context.cache.layers()[layer].span(span.start, length)?.1;
+                    read = read.f_mul(&written(&values, context.model.output_projection(layer)?, geometry)?)?;
+                }
+                let mut own = scores[layer].f_narrow(1, span.start, length)?;
+                own.f_copy_(&read.f_amax([1i64].as_slice(), false)?)?;
+            }
+        }
+        keep_sinks(&scores, self.n_sink)?;
+        Ok(scores)
+    }
+}
+
+/// What of several tokens' readings is remembered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Summary {
+    /// The largest.
+    Most,
+    /// Their sum.
+    Sum,
+}
+
+/// Watches how much the replayed tokens read of a part of the context.
+pub(crate) struct Reader {
+    part: Range<i64>,
+    /// Tokens at the context's start that compete for attention beside the part.
+    sinks: i64,
+    weighted: bool,
+    summary: Summary,
+    /// What the tokens so far have read, for each layer float32 `[kv_heads, group, part]`.
+    pub(crate) read: Vec<Tensor>,
+}
+
+impl Reader {
+    pub(crate) fn new(part: Range<i64>, sinks: i64, weighted: bool, summary: Summary) -> Self {
+        Self { part, sinks, weighted, summary, read: Vec::new() }
+    }
+}
+
+impl StepHook for Reader {
+    fn on_layer(&mut self, step: &StepView<'_>) -> Result<Option<Selection>> {
+        let length = self.part.end - self.part.start;
+        let (sinks, part) = (step.cache.span(0, self.sinks)?.0, step.cache.span(self.part.start, length)?.0);
+        let keys = Tensor::f_cat(&[sinks, part, step.cache.appended()?.0], 1)?;
+        let mut read = weights(&step.rotated_queries()?, &keys)?.f_narrow(3, self.sinks, length)?;
+        if self.weighted {
+            let norms = step.hidden_states.f_linalg_norm(2.0, [-1i64].as_slice(), true, Kind::Float)?;
+            // A hidden state of zeros reads everything alike: there is nothing to divide by.
+            read = read.f_div(&norms.f_masked_fill(&norms.f_eq(0.0)?, 1.0)?)?;
+        }
+        let read = match self.summary {
+            Summary::Most => read.f_amax([2i64].as_slice(), false)?,
+            Summary::Sum => read.f_sum_dim_intlist([2i64].as_slice(), false, Kind::Float)?,
+        };
+        match (self.read.get_mut(step.layer), self.summary) {
+            (Some(so_far), Summary::Most) => *so_far = so_far.f_maximum(&read)?,
+            (Some(so_far), Summary::Sum) => *so_far = so_far.f_add(&read)?,
+            (None, _) => self.read.push(read),
+        }
+        Ok(None)
+    }
+}
