@@ -134,3 +134,7 @@ fn too_short(param: &'static str, reserved: usize, view: &LayerView<'_>) -> pres
     let tokens = view.context_tokens();
     if tokens > reserved as i64 { Ok(()) } else { Err(Error::TooShort { tokens, param, reserved }) }
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/write-a-press.md")]
+struct WriteAPress;

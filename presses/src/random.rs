@@ -33,7 +33,9 @@ impl Scorer for Random {
     }
 
     fn score(&self, view: &LayerView<'_>, _budget: Budget) -> Result<Tensor> {
-        let shape = [view.batch(), view.geometry().kv_heads, view.tokens()];
-        random::uniform(self.seed.unwrap_or_else(|| view.seed()), &shape, view.device())
+        // One draw for all sequences: a batch scores as its sequences do one by one.
+        let shape = [1, view.geometry().kv_heads, view.tokens()];
+        let scores = random::uniform(self.seed.unwrap_or_else(|| view.seed()), &shape, view.device())?;
+        Ok(scores.f_expand([view.batch(), -1, -1], false)?)
     }
 }

@@ -14,7 +14,7 @@ pub struct Selection {
     edits: Edits,
 }
 
-/// What a press changes of the entries it keeps. Where entries are listed, they are those kept, in the
+/// What a press changes of the entries it keeps; keys move first, then lose channels. Where entries are listed, they are those kept, in the
 /// selection's order: uniform `[batch, kv_heads, kept]`, ragged `[Σ kept]`.
 #[derive(Debug, Default)]
 pub struct Edits {

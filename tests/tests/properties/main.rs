@@ -3,6 +3,8 @@
 mod attention;
 mod caches;
 mod dtypes;
+mod edits;
+mod generator;
 mod model_files;
 mod pipeline;
 mod presses;

@@ -1,139 +1,257 @@
-//! Every press of the registry: promised sizes, nested kept sets, batches, determinism, extreme inputs.
+//! Every press of the registry and random chains of them: promised sizes, order, nested kept sets, batches,
+//! determinism, extreme inputs, half precision, bytes.
 
 use std::sync::Arc;
 
-use pressroom::press::{Budget, Entry, Kind, Method, Params, Press, Registry, Selection, Value};
+use pressroom::pipeline::{Compressed, ContextTokens, compress};
+use pressroom::press::{Budget, Method, Pipeline, Press, PromptParts, Scorer, Selection, Stage};
 use pressroom::view::LayerView;
 use proptest::prelude::*;
 use tch::{Kind as Dtype, Tensor};
 
-use crate::support::{GEOMETRY, rotary, values, view, view_of};
+use crate::generator::{SHORTEST, alone, chain, layered, samples, scorers};
+use crate::support::{GEOMETRY, Layer, QUESTION, rotary, tiny, values, view};
 
-/// Small windows, so that short contexts are long enough.
-fn params(registry: &Registry, name: &str) -> Params {
-    let small = [("window_size", Value::Integer(4)), ("kernel_size", Value::Integer(3)), ("n_sink", Value::Integer(2))];
-    let info = registry.find(name).unwrap().info();
-    small
-        .into_iter()
-        .filter(|(param, _)| info.param(param).is_some())
-        .map(|(param, value)| (param.to_owned(), value))
-        .collect()
+/// Kept indices of every KV head; the selection has passed the checks of a session: in range, ascending, none twice.
+fn lists(name: &str, press: &dyn Press, view: &LayerView<'_>, ratio: f64) -> Vec<Vec<i64>> {
+    let selection = press.select(view, Budget::from_ratio(ratio).unwrap());
+    checked(name, view, &selection.unwrap_or_else(|error| panic!("{name}: {error}")))
 }
 
-/// Every press, wrappers around every scorer.
-fn all() -> Vec<(String, Arc<dyn Press>)> {
-    let registry = pressroom_presses::registry().unwrap();
-    let built = |name: &str, inner| registry.find(name).unwrap().build(&params(&registry, name), inner).unwrap();
-    let (mut presses, mut scorers) = (Vec::new(), Vec::new());
-    let by_layer = |entry: &&Entry| matches!(entry.info().kind, Kind::Scorer | Kind::Press);
-    for entry in registry.entries().filter(by_layer).filter(|entry| entry.info().wraps.is_empty()) {
-        let name = entry.info().name.clone();
-        let built = built(&name, vec![]);
-        if entry.info().kind == Kind::Scorer {
-            scorers.push((name.clone(), built.clone()));
-        }
-        presses.push((name, built.into_press().unwrap()));
-    }
-    for entry in registry.entries().filter(|entry| !entry.info().wraps.is_empty()) {
-        for (inner, scorer) in &scorers {
-            let name = &entry.info().name;
-            presses.push((format!("{name}({inner})"), built(name, vec![scorer.clone()]).into_press().unwrap()));
-        }
-    }
-    presses
+fn checked(name: &str, view: &LayerView<'_>, selection: &Selection) -> Vec<Vec<i64>> {
+    let (batch, tokens) = (view.batch(), view.tokens());
+    selection.check(batch, GEOMETRY.kv_heads, tokens).unwrap_or_else(|error| panic!("{name}: {error}"));
+    selection.to_lists((batch * GEOMETRY.kv_heads) as usize, tokens).unwrap()
 }
 
-fn lists(press: &dyn Press, view: &LayerView<'_>, ratio: f64) -> Vec<Vec<i64>> {
-    let selection = press.select(view, Budget::from_ratio(ratio).unwrap()).unwrap();
-    selection.check(view.batch(), GEOMETRY.kv_heads, view.tokens()).unwrap();
-    selection.to_lists((view.batch() * GEOMETRY.kv_heads) as usize, view.tokens()).unwrap()
+fn total(lists: &[Vec<i64>]) -> i64 {
+    lists.iter().map(Vec::len).sum::<usize>() as i64
+}
+
+fn subset(few: &[Vec<i64>], many: &[Vec<i64>]) -> bool {
+    few.iter().zip(many).all(|(few, many)| few.iter().all(|index| many.contains(index)))
+}
+
+/// The press of this name, which wraps none.
+fn press_called(name: &str) -> Arc<dyn Press> {
+    layered(0).into_iter().find(|(sample, _)| sample.name == name).unwrap().1
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
-    fn selections_have_the_promised_size_and_nest(seed in 0u64..500, tokens in 8i64..70, low in 0.0f64..0.99, high in 0.0f64..0.99) {
-        let (low, high) = (low.min(high), low.max(high));
+    fn selections_have_the_promised_size(seed in 0u64..1000, tokens in SHORTEST..70, ratio in 0.01f64..0.99) {
         let rotary = rotary();
-        let view = view(seed, 1, tokens, 1.0, Dtype::Float, &rotary);
-        for (name, press) in all() {
-            let few = lists(press.as_ref(), &view, high);
-            let many = lists(press.as_ref(), &view, low);
-            let due = Budget::from_ratio(high).unwrap().kept(tokens) * GEOMETRY.kv_heads;
-            prop_assert_eq!(few.iter().map(Vec::len).sum::<usize>() as i64, due, "{}", name);
+        let view = view(seed, tokens, &rotary);
+        let budget = Budget::from_ratio(ratio).unwrap();
+        for (sample, press) in layered(seed).into_iter().filter(|(sample, _)| sample.given) {
+            let name = &sample.name;
+            let kept = lists(name, press.as_ref(), &view, ratio);
+            let by_layer = |scorer: &Arc<dyn Scorer>| scorer.kept(&view, budget);
+            let each = sample.scorer().as_ref().map_or(budget.kept(tokens), by_layer);
+            let promised = [each, sample.wrapped.as_ref().map_or(each, by_layer)].map(|each| each * GEOMETRY.kv_heads);
+            let off = promised.map(|due| (total(&kept) - due).abs()).into_iter().min().unwrap();
+            prop_assert!(off <= sample.slack(tokens), "{}: {} of {:?}", name, total(&kept), promised);
             if !press.head_wise() {
-                prop_assert!(few.iter().all(|head| head.len() as i64 * GEOMETRY.kv_heads == due), "{}", name);
-            }
-            for (few, many) in few.iter().zip(&many) {
-                prop_assert!(few.iter().all(|index| many.contains(index)), "{}: {:?} not in {:?}", name, few, many);
+                prop_assert!(kept.iter().all(|head| head.len() == kept[0].len()), "{}", name);
             }
         }
     }
 
     #[test]
-    fn ratio_zero_changes_nothing(seed in 0u64..500, tokens in 8i64..40) {
+    fn what_a_scorer_keeps_at_a_higher_ratio_it_keeps_at_a_lower_one(
+        seed in 0u64..1000, tokens in SHORTEST..70, low in 0.01f64..0.99, high in 0.01f64..0.99,
+    ) {
         let rotary = rotary();
-        let view = view(seed, 1, tokens, 1.0, Dtype::Float, &rotary);
-        for (name, press) in all() {
-            prop_assert_eq!(lists(press.as_ref(), &view, 0.0), vec![(0..tokens).collect::<Vec<_>>(); 2], "{}", name);
+        let view = view(seed, tokens, &rotary);
+        for (sample, scorer) in scorers(seed).into_iter().filter(|(_, scorer)| !scorer.scores_depend_on_budget()) {
+            let press = sample.press().unwrap();
+            let kept = |ratio| lists(&sample.name, press.as_ref(), &view, ratio);
+            let (few, many) = (kept(low.max(high)), kept(low.min(high)));
+            prop_assert!(subset(&few, &many), "{} {}: {:?} in {:?}", sample.name, scorer.identity(), few, many);
         }
     }
 
     #[test]
-    fn a_batch_is_its_sequences_one_by_one(seed in 0u64..500, tokens in 8i64..40, ratio in 0.1f64..0.9) {
+    fn ratio_zero_changes_nothing(seed in 0u64..1000, tokens in SHORTEST..40) {
         let rotary = rotary();
-        let part = |data: &Tensor, index: i64| data.narrow(0, index, 1);
-        let draw = |part: u64, heads: i64| values(seed * 3 + part, &[3, heads, tokens, 8]);
-        let (keys, vals, queries) = (draw(0, 2), draw(1, 2), draw(2, 4));
-        let batch = view_of(keys.shallow_clone(), vals.shallow_clone(), queries.shallow_clone(), &rotary);
-        // Random numbers are drawn for the whole batch at once.
-        for (name, press) in all().into_iter().filter(|(name, _)| !name.contains("random")) {
-            let together = lists(press.as_ref(), &batch, ratio);
+        let view = view(seed, tokens, &rotary);
+        for (sample, press) in layered(seed).into_iter().filter(|(sample, _)| sample.given) {
+            let selection = press.select(&view, Budget::ALL).unwrap();
+            prop_assert_eq!(checked(&sample.name, &view, &selection), vec![(0..tokens).collect::<Vec<_>>(); 2]);
+            prop_assert!(selection.edits().is_empty(), "{}", sample.name);
+        }
+    }
+
+    #[test]
+    fn a_batch_is_its_sequences_one_by_one(seed in 0u64..1000, tokens in SHORTEST..40, ratio in 0.1f64..0.9) {
+        let rotary = rotary();
+        let layer = Layer::new(seed, 3, tokens, 1.0, Dtype::Float);
+        let batch = layer.view(&rotary);
+        for (sample, press) in layered(seed) {
+            let together = lists(&sample.name, press.as_ref(), &batch, ratio);
             for index in 0..3 {
-                let alone = view_of(part(&keys, index), part(&vals, index), part(&queries, index), &rotary);
+                let one = layer.sequence(index);
                 let own = &together[2 * index as usize..2 * index as usize + 2];
-                prop_assert_eq!(&lists(press.as_ref(), &alone, ratio), own, "{}", name);
+                let due = lists(&sample.name, press.as_ref(), &one.view(&rotary), ratio);
+                prop_assert_eq!(&due, own, "{}", sample.name);
             }
         }
     }
 
     #[test]
-    fn extreme_inputs_give_usable_scores(seed in 0u64..100, kind in prop_oneof![Just(Dtype::Float), Just(Dtype::BFloat16), Just(Dtype::Half)], scale in prop_oneof![Just(0.0), Just(1e-7), Just(1e4)]) {
+    fn extreme_inputs_are_decided_on(
+        seed in 0u64..1000,
+        kind in prop_oneof![Just(Dtype::Float), Just(Dtype::BFloat16), Just(Dtype::Half)],
+        scale in prop_oneof![Just(0.0), Just(1e-7), Just(1.0), Just(1e4)],
+        repeated in any::<bool>(),
+    ) {
         let rotary = rotary();
-        let view = view(seed, 1, 20, scale, kind, &rotary);
-        for (name, press) in all() {
-            let kept = lists(press.as_ref(), &view, 0.5);
-            prop_assert_eq!(kept.iter().map(Vec::len).sum::<usize>(), 20, "{} at {} in {:?}", name, scale, kind);
+        let layer = Layer::new(seed, 1, 24, scale, kind);
+        let layer = if repeated { layer.repeated() } else { layer };
+        let view = layer.view(&rotary);
+        for (sample, press) in layered(seed) {
+            // Scores and new values that are not finite are refused on the way.
+            let kept = lists(&sample.name, press.as_ref(), &view, 0.5);
+            prop_assert!(total(&kept) > 0, "{} at {} in {:?}", sample.name, scale, kind);
+        }
+    }
+
+    #[test]
+    fn scores_of_half_precision_are_those_of_the_same_numbers(seed in 0u64..1000, tokens in SHORTEST..40) {
+        let rotary = rotary();
+        let half = Layer::new(seed, 1, tokens, 1.0, Dtype::BFloat16);
+        let float = half.map(|part, _| part.to_kind(Dtype::Float));
+        let (half, float) = (half.view(&rotary), float.view(&rotary));
+        let budget = Budget::from_ratio(0.5).unwrap();
+        for (sample, scorer) in scorers(seed) {
+            let scores = |view: &LayerView<'_>| Vec::<f32>::try_from(view.scores(scorer.as_ref(), budget).unwrap().flatten(0, -1)).unwrap();
+            let (ours, due) = (scores(&half), scores(&float));
+            let largest = due.iter().copied().filter(|due| due.is_finite()).fold(0.0f32, |most, due| most.max(due.abs()));
+            for (ours, due) in ours.into_iter().zip(due) {
+                prop_assert!(ours == due || (ours - due).abs() <= 1e-4 * largest, "{}: {} for {}", sample.name, ours, due);
+            }
+        }
+    }
+
+    #[test]
+    fn decisions_depend_on_the_seed_of_what_draws_and_on_no_other(seed in 0u64..1000, tokens in SHORTEST..40) {
+        let rotary = rotary();
+        let [first, second, other] = [0, 0, 1].map(|run| view(seed, tokens, &rotary).with_seed(run));
+        let mut drawn = 0;
+        for (sample, press) in layered(seed) {
+            let decide = |view| lists(&sample.name, press.as_ref(), view, 0.5);
+            prop_assert_eq!(decide(&first), decide(&second), "{}", sample.name);
+            let differs = decide(&first) != decide(&other);
+            prop_assert!(sample.draws || !differs, "{}", sample.name);
+            drawn += usize::from(differs);
+        }
+        prop_assert!(drawn > 0);
+    }
+
+    #[test]
+    fn every_stage_of_a_chain_keeps_of_what_the_stages_before_left(seed in any::<u64>(), tokens in 40i64..70) {
+        let rotary = rotary();
+        let view = view(seed % 1000, tokens, &rotary);
+        let (name, stages) = chain(&layered(seed).into_iter().map(|(sample, _)| sample).collect::<Vec<_>>(), seed);
+        if Pipeline::new(stages.clone(), GEOMETRY.layers).is_err() {
+            return Ok(());
+        }
+        let mut before = vec![(0..tokens).collect::<Vec<i64>>(); GEOMETRY.kv_heads as usize];
+        for count in 1..=stages.len() {
+            let pipeline = Pipeline::new(stages[..count].to_vec(), GEOMETRY.layers).unwrap();
+            let decide = || pipeline.select(&view).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let kept = checked(&name, &view, &decide());
+            prop_assert_eq!(&kept, &checked(&name, &view, &decide()), "{}", name);
+            prop_assert!(subset(&kept, &before), "{}", name);
+            before = kept;
+        }
+    }
+}
+
+/// A context compressed by every pipeline, from one prefill.
+fn compressed(pipelines: &[&Pipeline], tokens: &[i64]) -> Vec<Compressed> {
+    let encode = |text: &str| Ok(text.bytes().take(8).map(|byte| i64::from(byte % 64)).collect());
+    let prompt = PromptParts { prefix_tokens: 1, suffix: &[3, 4], encode: &encode };
+    let context = ContextTokens { tokens, question_tokens: QUESTION as usize, prompt, seed: 0 };
+    let outcomes = compress(&tiny(), context, pipelines).unwrap().into_iter().zip(pipelines);
+    outcomes
+        .map(|(outcome, pipeline)| outcome.unwrap_or_else(|error| panic!("{}: {error}", pipeline.identity())))
+        .collect()
+}
+
+#[test]
+fn presses_and_chains_read_what_they_declare() {
+    // Each in a prefill of its own: what others declare would be there for it too.
+    let tokens: Vec<i64> = (0..48).collect();
+    for seed in 0..3 {
+        let every = samples(seed);
+        for sample in &every {
+            compressed(&[&alone(sample.method(), Budget::from_ratio(0.5).unwrap())], &tokens);
+        }
+        let chains = (0..30).map(|index| chain(&every, 30 * seed + index).1);
+        let pipelines: Vec<Pipeline> =
+            chains.filter_map(|stages| Pipeline::new(stages, GEOMETRY.layers).ok()).collect();
+        assert!(pipelines.len() > 5, "hardly a chain means anything");
+        for pipeline in &pipelines {
+            let left = compressed(&[pipeline], &tokens).remove(0).cache.lengths().concat();
+            assert!(left.iter().all(|length| *length <= 48), "{}", pipeline.identity());
         }
     }
 }
 
 #[test]
-fn the_same_seed_decides_the_same() {
-    let rotary = rotary();
-    let (first, second) = (view(1, 1, 30, 1.0, Dtype::Float, &rotary), view(1, 1, 30, 1.0, Dtype::Float, &rotary));
-    let other = view(1, 1, 30, 1.0, Dtype::Float, &rotary).with_seed(1);
-    for (name, press) in all() {
-        assert_eq!(lists(press.as_ref(), &first, 0.5), lists(press.as_ref(), &second, 0.5), "{name}");
-        let differs = lists(press.as_ref(), &first, 0.5) != lists(press.as_ref(), &other, 0.5);
-        assert_eq!(differs, name.contains("random"), "{name}");
+fn caches_allocate_the_bytes_of_the_pairs_they_hold() {
+    const TOKENS: i64 = 400;
+    let tokens: Vec<i64> = (0..TOKENS).map(|index| (index * index + 7 * index) % 64).collect();
+    let ratios = [0.1, 0.3, 0.5, 0.8];
+    let every = samples(1);
+    let pipelines: Vec<Pipeline> = every
+        .iter()
+        .flat_map(|sample| ratios.map(|ratio| alone(sample.method(), Budget::from_ratio(ratio).unwrap())))
+        .collect();
+    let caches = compressed(&pipelines.iter().collect::<Vec<_>>(), &tokens);
+    for (index, Compressed { cache, .. }) in caches.iter().enumerate() {
+        let (sample, ratio) = (&every[index / ratios.len()], ratios[index % ratios.len()]);
+        let mut claimed = 0;
+        for layer in cache.layers() {
+            for (head, length) in layer.lengths().into_iter().enumerate() {
+                let (keys, values) = layer.head(head).unwrap();
+                // Of keys those channels that are anything but zero.
+                let used = keys.ne(0.0).any_dim(0, false).sum(Dtype::Int64).int64_value(&[]);
+                claimed += length as usize * (used + values.size()[1]) as usize * size_of::<f32>();
+            }
+            for (part, tensor) in layer.prefix().tensors().unwrap() {
+                // One element more would be beyond the allocation.
+                let beyond = tensor.f_as_strided([tensor.numel() as i64 + 1], [1], None);
+                assert!(beyond.is_err() || part == "indptr", "{}: {part} is part of a larger allocation", sample.name);
+            }
+        }
+        let (bytes, name) = (cache.bytes() as f64, &sample.name);
+        assert!((bytes - claimed as f64).abs() <= 0.02 * claimed as f64, "{name} at {ratio}: {bytes} for {claimed}");
+        if let (true, Some(_)) = (sample.given, sample.scorer()) {
+            let full = (GEOMETRY.layers as i64 * GEOMETRY.kv_heads * TOKENS * 2 * GEOMETRY.head_dim) as f64 * 4.0;
+            assert!((bytes / full - (1.0 - ratio)).abs() <= 0.02, "{name} at {ratio}: {bytes} of {full}");
+        }
     }
 }
 
 #[test]
 fn windows_and_sinks_survive_ties() {
     let rotary = rotary();
-    let view = view(1, 1, 40, 0.0, Dtype::Float, &rotary);
-    for (name, press) in all() {
-        let kept = lists(press.as_ref(), &view, 0.5);
-        for head in kept {
-            if name.contains("snapkv") {
-                assert!((36..40).all(|index| head.contains(&index)), "{name}: the window is not in {head:?}");
-            }
-            if name.contains("expected_attention") || name.contains("streaming_llm") {
-                assert!((0..2).all(|index| head.contains(&index)), "{name}: the sinks are not in {head:?}");
-            }
+    let view = Layer::new(1, 1, 40, 0.0, Dtype::Float).view(&rotary);
+    let last =
+        [("snapkv", 4), ("pyramidkv", 4), ("nacl", 4), ("scissorhands", 2), ("tova", 1), ("compactor", 1), ("h2o", 10)];
+    let first = ["expected_attention", "streaming_llm", "cap", "cur", "lagkv", "compactor"];
+    for (name, window) in last {
+        for head in lists(name, press_called(name).as_ref(), &view, 0.5) {
+            assert!((40 - window..40).all(|index| head.contains(&index)), "{name}: the window is not in {head:?}");
+        }
+    }
+    for name in first {
+        for head in lists(name, press_called(name).as_ref(), &view, 0.5) {
+            assert!((0..2).all(|index| head.contains(&index)), "{name}: the sinks are not in {head:?}");
         }
     }
 }
@@ -141,18 +259,30 @@ fn windows_and_sinks_survive_ties() {
 #[test]
 fn contexts_shorter_than_window_or_sinks_are_refused_with_the_numbers() {
     let rotary = rotary();
-    for (name, press) in all() {
-        let reserved = if name.contains("snapkv") {
-            4
-        } else if name.contains("expected") || name.contains("streaming") {
-            2
-        } else {
-            continue;
-        };
-        let view = view(1, 1, reserved, 1.0, Dtype::Float, &rotary);
-        let error = press.select(&view, Budget::from_ratio(0.5).unwrap()).unwrap_err().to_string();
-        assert!(error.contains(&format!("the context has {reserved} tokens")), "{name}: {error}");
+    let reserved = [
+        ("snapkv", 4),
+        ("pyramidkv", 4),
+        ("nacl", 4),
+        ("expected_attention", 2),
+        ("streaming_llm", 2),
+        ("cap", 2),
+        ("scissorhands", 2),
+    ];
+    for (name, reserved) in reserved {
+        let error =
+            press_called(name).select(&view(1, reserved, &rotary), Budget::from_ratio(0.5).unwrap()).unwrap_err();
+        assert!(error.to_string().contains(&format!("the context has {reserved} tokens")), "{name}: {error}");
     }
+}
+
+#[test]
+fn a_chain_that_means_nothing_is_refused() {
+    let presses = layered(3);
+    let head_wise = presses.iter().find(|(_, press)| press.head_wise()).unwrap();
+    let stage =
+        || Stage { method: head_wise.0.method(), budgets: vec![Budget::from_ratio(0.5).unwrap(); GEOMETRY.layers] };
+    let refused = Pipeline::new(vec![stage(), stage()], GEOMETRY.layers).err().unwrap().to_string();
+    assert!(refused.contains(&head_wise.1.identity()) && refused.contains("cannot follow it"), "{refused}");
 }
 
 #[test]
@@ -165,34 +295,12 @@ fn an_undeclared_read_is_refused() {
         view.hidden_states().err(),
         view.queries(pressroom::press::Span::Last(1)).err(),
         view.attention(pressroom::press::Span::All).err(),
+        view.window_attention(1).err(),
+        view.attention_sums().err(),
+        view.output_projection().err(),
     ] {
         assert!(error.unwrap().to_string().contains("do not declare"));
     }
-}
-
-#[test]
-fn a_chain_is_its_stages_one_after_another() {
-    use pressroom::press::{Pipeline, Stage};
-    let rotary = rotary();
-    let view = view(5, 1, 48, 1.0, Dtype::Float, &rotary);
-    let presses = all();
-    let find = |wanted: &str| presses.iter().find(|(name, _)| name == wanted).unwrap().1.clone();
-    let stage = |name: &str, ratio: f64| Stage {
-        method: Method::Layer(find(name)),
-        budgets: vec![Budget::from_ratio(ratio).unwrap()],
-    };
-    for last in ["snapkv", "expected_attention", "streaming_llm", "knorm", "adakv(snapkv)"] {
-        let chain = Pipeline::new(vec![stage("knorm", 0.5), stage(last, 0.5)], 1).unwrap();
-        let kept = chain.select(&view).unwrap().to_lists(2, 48).unwrap();
-        assert_eq!(kept.iter().map(Vec::len).sum::<usize>(), 24, "{last}");
-        let first = lists(find("knorm").as_ref(), &view, 0.5);
-        for (kept, first) in kept.iter().zip(&first) {
-            assert!(kept.iter().all(|index| first.contains(index)), "{last}");
-        }
-    }
-    let twice = vec![stage("adakv(knorm)", 0.5), stage("adakv(snapkv)", 0.5)];
-    let refused = Pipeline::new(twice, 1).err().unwrap().to_string();
-    assert!(refused.contains("adakv(") && refused.contains("cannot follow it"), "{refused}");
 }
 
 #[test]
@@ -212,12 +320,8 @@ fn a_press_that_panics_or_decides_nonsense_is_an_error_of_its_own() {
     }
     let model = crate::support::tiny();
     let tokens: Vec<i64> = (0..20).collect();
-    let pipeline = |press: Arc<dyn Press>| {
-        let budgets = vec![Budget::from_ratio(0.5).unwrap(); 3];
-        pressroom::press::Pipeline::new(vec![pressroom::press::Stage { method: Method::Layer(press), budgets }], 3)
-            .unwrap()
-    };
-    let knorm = all().remove(1).1;
+    let pipeline = |press: Arc<dyn Press>| alone(Method::Layer(press), Budget::from_ratio(0.5).unwrap());
+    let knorm = press_called("knorm");
     let cases: [(Decide, &str); 3] = [
         (|view| Selection::uniform(&view.keys().matmul(view.keys())).unwrap(), "panicked"),
         (|_| Selection::uniform(&Tensor::from_slice(&[99i64, 98]).view([1, 2, 1])).unwrap(), "index 99 of 20 tokens"),

@@ -80,7 +80,7 @@ proptest! {
     #[test]
     fn a_slice_is_a_context_of_its_own(start in 0i64..20, length in 1i64..20, seed in 0u64..50) {
         let rotary = rotary();
-        let whole = view(seed, 1, 40, 1.0, Kind::Float, &rotary);
+        let whole = view(seed, 40, &rotary);
         let slice = whole.slice(start, length).unwrap();
         prop_assert_eq!((slice.tokens(), slice.context_tokens(), slice.context_end()), (length, length, start + length));
         prop_assert_eq!(slice.keys(), &whole.keys().narrow(2, start, length));
@@ -96,7 +96,7 @@ proptest! {
     #[test]
     fn a_head_is_a_view_with_its_query_group(head in 0i64..2, seed in 0u64..50) {
         let rotary = rotary();
-        let whole = view(seed, 1, 12, 1.0, Kind::Float, &rotary);
+        let whole = view(seed, 12, &rotary);
         let left = whole.restrict(&uniform(&[0, 3, 5, 1, 2, 11], 3)).unwrap();
         let own = left.head(head).unwrap();
         prop_assert_eq!((own.geometry().heads, own.geometry().kv_heads, own.geometry().group()), (2, 1, 2));
@@ -161,7 +161,7 @@ fn attention_sums_are_the_column_sums_of_the_attention_matrix() {
 #[test]
 fn merged_values_and_moved_keys_are_what_the_cache_holds() {
     let rotary = rotary();
-    let view = view(3, 1, 12, 1.0, Kind::Float, &rotary);
+    let view = view(3, 12, &rotary);
     let merged = values(9, &[1, 2, 3, 8]);
     let positions = Tensor::arange(3, (Kind::Int64, Device::Cpu)).view([1, 1, 3]).expand([1, 2, 3], false);
     let edits = Edits { values: Some(merged.shallow_clone()), positions: Some(positions), channels: None };
