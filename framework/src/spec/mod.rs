@@ -5,6 +5,7 @@ mod overrides;
 mod press;
 mod report;
 mod sections;
+mod spelling;
 mod table;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ pub use overrides::apply_overrides;
 pub use press::{PressConfig, PressSpec, StageSpec};
 pub use report::{Report, Source};
 pub use sections::{ModelSpec, RunSpec, TaskKind, TaskSpec};
+pub use spelling::SPELLINGS;
 
 pub(crate) use report::Mistakes;
 

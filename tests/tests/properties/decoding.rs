@@ -74,7 +74,8 @@ fn a_cache_never_holds_more_than_the_target_and_an_interval() {
         let mut cache = compressed.cache.fork().unwrap();
         for pass in 0i64..60 {
             let tokens = [pass * 5 % 64];
-            let _hidden = model.forward(&mut [Step { tokens: &tokens, cache: &mut cache, hook: Some(hook.as_mut()) }]).unwrap();
+            let _hidden =
+                model.forward(&mut [Step { tokens: &tokens, cache: &mut cache, hook: Some(hook.as_mut()) }]).unwrap();
             assert_eq!(cache.position(), 31 + pass, "{name}");
             for lengths in cache.lengths() {
                 let held: i64 = lengths.iter().sum();
