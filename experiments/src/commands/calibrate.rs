@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pressroom::Error;
-use pressroom::pipeline::{Question, Regime};
+use pressroom::pipeline::{PromptOptions, Question, Regime};
 use pressroom::press::{Params, Registry, Scorer, SideData, Value, nearest};
 use pressroom_presses::calibrate::{CALIBRATED, Text, calibration};
 
@@ -74,8 +74,8 @@ fn template(engine: &Engine) -> Result<(Vec<i64>, Vec<i64>)> {
         return Ok((Vec::new(), Vec::new()));
     }
     let question = [Question::default()];
-    let prompt =
-        engine.prompt("text", &question, Regime::Hidden, false, usize::MAX).context("rendering the template")?;
+    let options = PromptOptions { regime: Regime::Hidden, raw: false, max_context_length: None, room: usize::MAX };
+    let prompt = engine.prompt("text", &question, options).context("rendering the template")?;
     Ok((prompt.context[..prompt.prefix_tokens].to_vec(), prompt.suffix))
 }
 
