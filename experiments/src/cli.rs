@@ -250,6 +250,10 @@ pub enum PressCommand {
         /// Its name
         name: String,
     },
+    /// Which presses can follow which in a chain, in Markdown
+    Chains,
+    /// All of it in Markdown: docs/presses.md is what this prints
+    Docs,
 }
 
 /// Commands about plugins.

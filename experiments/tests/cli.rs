@@ -36,6 +36,21 @@ fn refused_with(variables: &[(&str, &Path)], args: &[&str], expected: &[&str]) {
     }
 }
 
+/// `PRESSROOM_BLESS=1` writes the page anew.
+#[test]
+fn the_page_of_presses_is_what_the_presses_say() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/presses.md");
+    let printed = stdout(&pressroom(&["press", "docs"]));
+    if std::env::var_os("PRESSROOM_BLESS").is_some() {
+        std::fs::write(&page, &printed).unwrap();
+    }
+    let hint = "docs/presses.md is out of date: pressroom press docs > docs/presses.md";
+    assert!(std::fs::read_to_string(&page).unwrap_or_default() == printed, "{hint}");
+    for name in stdout(&pressroom(&["press", "list"])).lines().filter_map(|line| line.split(' ').next()) {
+        assert!(printed.contains(&format!("\n## {name}\n")), "{name} has no section");
+    }
+}
+
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name)
 }

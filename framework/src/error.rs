@@ -56,6 +56,19 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A press always keeps so much of a context that nothing would be left to choose from.
+    #[error(
+        "the context has {tokens} tokens and {param} = {reserved} of them are always kept; \
+         use a longer context or a smaller {param}"
+    )]
+    TooShort {
+        /// Tokens of the context.
+        tokens: i64,
+        /// The parameter that keeps them.
+        param: &'static str,
+        /// How many it keeps.
+        reserved: usize,
+    },
     /// The request itself makes no sense (empty context, unknown device, ratio out of range).
     #[error("{0}")]
     Input(String),

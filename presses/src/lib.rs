@@ -3,21 +3,29 @@
 
 mod adakv;
 mod algebra;
+mod block;
 pub mod calibrate;
 mod cam;
 mod cap;
+mod chunk;
+mod chunkkv;
 mod compactor;
 mod compression_ratio_decoding;
+mod critical_adakv;
+mod criticalkv;
 mod cur;
 mod decoding;
 mod dms;
 mod duo_attention;
+mod entropy_gated_chunkkv;
 mod expected_attention;
 mod expected_attention_stats;
 mod fastkvzip;
+mod finch;
 mod h2o;
 mod headkv;
 mod interval;
+mod key_rerotation;
 mod keydiff;
 mod knorm;
 mod kvcompose;
@@ -28,6 +36,7 @@ mod kvzip_plus;
 mod lagkv;
 mod leverage_score;
 mod lukv;
+mod merging;
 mod nacl;
 mod non_causal_attention;
 mod observed_attention;
@@ -41,24 +50,37 @@ mod restorekv;
 mod running;
 mod scissorhands;
 mod sharing;
+mod simlayerkv;
 mod snapkv;
 mod streaming_llm;
+#[cfg(test)]
+mod testing;
+mod think;
+mod token_scores;
 mod tova;
 
 pub use adakv::{AdaKv, AdaKvParams};
+pub use block::{Block, BlockParams};
 pub use cam::{Cam, CamParams};
 pub use cap::Cap;
+pub use chunk::{Chunk, ChunkParams};
+pub use chunkkv::{ChunkKv, ChunkKvParams};
 pub use compactor::Compactor;
 pub use compression_ratio_decoding::{CompressionRatioDecoding, CompressionRatioDecodingParams};
+pub use critical_adakv::{CriticalAdaKv, CriticalAdaKvParams};
+pub use criticalkv::{CriticalKv, CriticalKvParams};
 pub use cur::{Cur, LeverageType};
 pub use decoding::{Decoding, DecodingParams};
 pub use dms::{Dms, DmsParams};
 pub use duo_attention::{DuoAttention, DuoAttentionParams};
+pub use entropy_gated_chunkkv::{EntropyGatedChunkKv, EntropyGatedChunkKvParams};
 pub use expected_attention::ExpectedAttention;
 pub use expected_attention_stats::{ExpectedAttentionStats, ExpectedAttentionStatsParams};
 pub use fastkvzip::{FastKvZip, FastKvZipParams};
+pub use finch::Finch;
 pub use h2o::H2o;
 pub use headkv::{HeadKv, HeadKvParams};
+pub use key_rerotation::{KeyRerotation, KeyRerotationParams};
 pub use keydiff::KeyDiff;
 pub use knorm::Knorm;
 pub use kvcompose::{Aggregation, KvCompose};
@@ -69,6 +91,7 @@ pub use kvzip_plus::KvZipPlus;
 pub use lagkv::LagKv;
 pub use leverage_score::LeverageScore;
 pub use lukv::{LuKv, LuKvParams};
+pub use merging::{Merging, MergingParams};
 pub use nacl::Nacl;
 pub use non_causal_attention::NonCausalAttention;
 pub use observed_attention::ObservedAttention;
@@ -78,8 +101,10 @@ pub use qfilter::{QFilter, QFilterParams};
 pub use random::Random;
 pub use restorekv::{RestoreKv, RestoreKvParams};
 pub use scissorhands::Scissorhands;
+pub use simlayerkv::SimLayerKv;
 pub use snapkv::SnapKv;
 pub use streaming_llm::StreamingLlm;
+pub use think::Think;
 pub use tova::Tova;
 
 use pressroom::Error;
@@ -92,6 +117,7 @@ use pressroom::view::LayerView;
 /// Two presses have one name.
 pub fn registry() -> pressroom::Result<Registry> {
     let mut registry = Registry::default();
+    // Scorers.
     registry.add(Entry::scorer(Random::info(), Random::from_params))?;
     registry.add(Entry::scorer(Knorm::info(), Knorm::from_params))?;
     registry.add(Entry::scorer(SnapKv::info(), SnapKv::from_params))?;
@@ -113,33 +139,46 @@ pub fn registry() -> pressroom::Result<Registry> {
     registry.add(Entry::scorer(QFilterParams::info(), QFilter::new))?;
     registry.add(Entry::scorer(ExpectedAttentionStatsParams::info(), ExpectedAttentionStats::new))?;
     registry.add(Entry::scorer(KvZapParams::info(), KvZap::new))?;
+    // Presses that decide by themselves.
+    registry.add(Entry::press(Think::info(), Think::from_params))?;
+    registry.add(Entry::press(SimLayerKv::info(), SimLayerKv::new))?;
     registry.add(Entry::press(DuoAttentionParams::info(), DuoAttention::new))?;
+    registry.add(Entry::press(Finch::info(), Finch::from_params))?;
+    // Wrappers.
     registry.add(Entry::press_around(AdaKvParams::info(), AdaKv::new))?;
+    registry.add(Entry::press_around(HeadKvParams::info(), HeadKv::new))?;
     registry.add(Entry::press_around(LuKvParams::info(), LuKv::new))?;
+    registry.add(Entry::scorer_around(CriticalKvParams::info(), CriticalKv::new))?;
+    registry.add(Entry::press_around(CriticalAdaKvParams::info(), CriticalAdaKv::new))?;
+    registry.add(Entry::press_around(KeyRerotationParams::info(), KeyRerotation::new))?;
+    registry.add(Entry::press_around(ChunkParams::info(), Chunk::new))?;
+    registry.add(Entry::press_around(ChunkKvParams::info(), ChunkKv::new))?;
+    registry.add(Entry::press_around(EntropyGatedChunkKvParams::info(), EntropyGatedChunkKv::new))?;
+    registry.add(Entry::press_around(BlockParams::info(), Block::new))?;
+    registry.add(Entry::press_around(MergingParams::info(), Merging::new))?;
+    // Presses of whole contexts.
     registry.add(Entry::context(KvZip::info(), KvZip::from_params))?;
     registry.add(Entry::context(KvZipPlus::info(), KvZipPlus::from_params))?;
     registry.add(Entry::context(KvGrad::info(), KvGrad::from_params))?;
     registry.add(Entry::context(KvCompose::info(), KvCompose::from_params))?;
     registry.add(Entry::context(FastKvZipParams::info(), FastKvZip::new))?;
+    registry.add(Entry::context(RestoreKvParams::info(), RestoreKv::new))?;
+    // Presses of the decoding phase.
     registry.add(Entry::decoding_around(DecodingParams::info(), Decoding::new))?;
     let by_ratio = CompressionRatioDecodingParams::info();
     registry.add(Entry::decoding_around(by_ratio, CompressionRatioDecoding::new))?;
     registry.add(Entry::new(PrefillDecoding::info(), PrefillDecoding::build))?;
     registry.add(Entry::new(DmsParams::info(), Dms::build))?;
     registry.add(Entry::new(CamParams::info(), Cam::build))?;
-    registry.add(Entry::context(RestoreKvParams::info(), RestoreKv::new))?;
-    registry.add(Entry::press_around(HeadKvParams::info(), HeadKv::new))?;
     Ok(registry)
 }
 
 /// Refuses a context in which nothing would be left to choose from.
-fn too_short(param: &str, reserved: usize, view: &LayerView<'_>) -> pressroom::Result<()> {
+fn too_short(param: &'static str, reserved: usize, view: &LayerView<'_>) -> pressroom::Result<()> {
     let tokens = view.context_tokens();
-    if tokens > reserved as i64 {
-        return Ok(());
-    }
-    Err(Error::input(format!(
-        "the context has {tokens} tokens and {param} = {reserved} of them are always kept; \
-         use a longer context or a smaller {param}"
-    )))
+    if tokens > reserved as i64 { Ok(()) } else { Err(Error::TooShort { tokens, param, reserved }) }
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/write-a-press.md")]
+struct WriteAPress;

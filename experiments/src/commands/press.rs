@@ -1,12 +1,15 @@
 //! `pressroom press`: the presses as their own sources describe them.
 
+mod chains;
+mod docs;
+
 use anyhow::{Result, anyhow};
 use pressroom::press::{Budgeting, Entry, Kind, ParamInfo, ParamType, Params, PressInfo, Range, Registry, nearest};
 
 use super::print;
 use crate::cli::PressCommand;
 
-/// Runs `press list` and `press show`.
+/// Runs `press list`, `press show`, `press chains` and `press docs`.
 ///
 /// # Errors
 /// There is no press of that name.
@@ -21,6 +24,8 @@ pub fn press(command: &PressCommand) -> Result<()> {
             })?;
             print(&show(&registry, name))
         }
+        PressCommand::Chains => print(&chains::chains(&registry)?),
+        PressCommand::Docs => print(&docs::docs(&registry)?),
     }
 }
 
@@ -71,14 +76,21 @@ fn kind(info: &PressInfo) -> &'static str {
 }
 
 fn parameter(param: &ParamInfo) -> String {
-    let default = param.default.as_ref().map_or_else(|| "not set".to_owned(), ToString::to_string);
+    let doc = param.doc.replace('\n', "\n      ");
+    format!("  {} = {}\n      {doc} ({})\n", param.name, default(param), allowed(param))
+}
+
+fn default(param: &ParamInfo) -> String {
+    param.default.as_ref().map_or_else(|| "not set".to_owned(), ToString::to_string)
+}
+
+fn allowed(param: &ParamInfo) -> String {
     let numeric = matches!(param.kind, ParamType::Integer | ParamType::Number);
-    let allowed = match (numeric && param.range != Range::ANY, param.choices.is_empty()) {
+    match (numeric && param.range != Range::ANY, param.choices.is_empty()) {
         (true, _) => format!("{}, {}", param.kind, param.range),
         (false, true) => param.kind.to_string(),
         (false, false) => param.choices.join(" | "),
-    };
-    format!("  {} = {default}\n      {} ({allowed})\n", param.name, param.doc.replace('\n', "\n      "))
+    }
 }
 
 fn indent(text: &str) -> String {

@@ -20,8 +20,6 @@ use pressroom_kernels::{gate, linear, norm};
 
 pub use plain::Sensitivity;
 
-pub use plain::Sensitivity;
-
 /// Tokens per slice of the token-wise parts of a prefill: bounds the width of the MLP's activations.
 const SLICE: i64 = 2048;
 

@@ -67,6 +67,19 @@ impl Method {
         }
     }
 
+    /// What it leaves of a cache, in a few words: methods of which the same is said can stand in the same places of a
+    /// chain.
+    pub fn leaves(&self) -> &'static str {
+        match self {
+            Self::Layer(press) if press.moves_keys() => "keys at new positions",
+            Self::Layer(press) if press.head_wise() => "a number per KV head",
+            Self::Layer(_) => "one number for all KV heads",
+            Self::Context(_) => "decided on the whole context",
+            Self::Phases { prefill: None, .. } => "compressed while decoding",
+            Self::Phases { prefill: Some(_), .. } => "compressed in both phases",
+        }
+    }
+
     /// Why `next` cannot follow `self` in a chain, if it cannot.
     pub fn refuses(&self, next: &Self) -> Option<&'static str> {
         match (self, next) {

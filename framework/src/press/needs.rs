@@ -53,6 +53,12 @@ impl Needs {
         output_projection: false,
     };
 
+    /// The same for every token, where something is read for the last ones.
+    pub fn everywhere(self) -> Self {
+        let all = |span: Span| if span == Span::None { Span::None } else { Span::All };
+        Self { queries: all(self.queries), attention: all(self.attention), ..self }
+    }
+
     /// What satisfies both.
     pub fn union(self, other: Self) -> Self {
         Self {

@@ -14,7 +14,7 @@ pub struct Selection {
     edits: Edits,
 }
 
-/// What a press changes of the entries it keeps. Where entries are listed, they are those kept, in the
+/// What a press changes of the entries it keeps; keys move first, then lose channels. Where entries are listed, they are those kept, in the
 /// selection's order: uniform `[batch, kv_heads, kept]`, ragged `[Σ kept]`.
 #[derive(Debug, Default)]
 pub struct Edits {
@@ -132,6 +132,19 @@ impl Selection {
         // `nonzero` lists row after row, ascending within a row: the order this type promises.
         let indices = mask.f_nonzero()?.f_select(1, 2)?;
         Ok(Self::ragged(RaggedIndices { indices, indptr }))
+    }
+
+    /// Keeps the true positions of `mask`, `[batch, tokens]`, in every one of `kv_heads` KV heads.
+    ///
+    /// # Errors
+    /// The tensor is not two-dimensional.
+    pub fn from_token_mask(mask: &Tensor, kv_heads: i64) -> Result<Self> {
+        let (batch, tokens) = mask.size2()?;
+        if batch > 1 {
+            return Self::from_mask(&mask.f_unsqueeze(1)?.f_expand([batch, kv_heads, tokens], false)?);
+        }
+        let kept = mask.f_nonzero()?.f_select(1, 1)?;
+        Self::uniform(&kept.f_view([1, 1, -1])?.f_expand([1, kv_heads, -1], false)?)
     }
 
     /// Keeps a list per KV head; [`Self::check`] says whether it is a valid one.
@@ -332,6 +345,15 @@ mod tests {
         let selection = Selection::from_mask(&mask).unwrap();
         assert_eq!(selection.to_lists(2, 3).unwrap(), [vec![0, 2], vec![2]]);
         selection.check(1, 2, 3).unwrap();
+    }
+
+    #[test]
+    fn a_token_mask_holds_in_every_head() {
+        let mask = Tensor::from_slice(&[true, false, true, false, false, true]);
+        let alone = Selection::from_token_mask(&mask.view([1, 6]), 2).unwrap();
+        assert_eq!(alone.to_lists(2, 6).unwrap(), [[0, 2, 5], [0, 2, 5]]);
+        let batch = Selection::from_token_mask(&mask.view([2, 3]), 2).unwrap();
+        assert_eq!(batch.to_lists(4, 3).unwrap(), [vec![0, 2], vec![0, 2], vec![2], vec![2]]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod plugin;
 mod press;
 mod report;
 mod sections;
+mod spelling;
 mod table;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ pub use plugin::PluginSpec;
 pub use press::{PressConfig, PressSpec, StageSpec};
 pub use report::{Report, Source};
 pub use sections::{ModelSpec, RunSpec, TaskKind, TaskSpec};
+pub use spelling::SPELLINGS;
 
 pub(crate) use report::Mistakes;
 

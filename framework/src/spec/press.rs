@@ -9,6 +9,7 @@ use toml::de::DeValue;
 
 use super::budget::BudgetSpec;
 use super::report::{Mistakes, Source};
+use super::spelling;
 use super::table::{Node, Table, integer, kind, list, number, unknown};
 use crate::error::{Error, Result};
 use crate::plan::BASELINE;
@@ -130,14 +131,8 @@ impl PressReader<'_> {
             self.claim(label, span.clone(), mistakes);
         }
         let stages = match (table.get("name"), table.get("chain")) {
-            (None, Some(chain)) => {
-                let reason =
-                    "each press of a chain has its own: chain = [{ name = \"...\", compression_ratio = 0.5 }, ...]";
-                table.refuse("compression_ratio", reason, mistakes);
-                table.refuse("press", "a press inside a chain may be a wrapper", mistakes);
-                table.finish(mistakes);
-                self.chain(chain, mistakes)
-            }
+            (None, Some(chain)) => self.whole_chain(table, "chain", chain, mistakes),
+            (Some(name), None) if spelling::is(name, spelling::CHAIN) => self.presses(table, mistakes),
             (Some(_), Some(_)) => {
                 let mistake = mistakes.add(table.key_span("chain"), "a [[press]] has either `name` or `chain`");
                 mistake.other(table.key_span("name"), "and here is its name");
@@ -177,9 +172,21 @@ impl PressReader<'_> {
         }
     }
 
-    fn chain(&self, node: &Node<'_>, mistakes: &mut Mistakes) -> Option<Vec<StageSpec>> {
+    /// A `[[press]]` that is the list `key` of presses.
+    pub(super) fn whole_chain(
+        &self,
+        mut table: Table<'_>,
+        key: &str,
+        node: &Node<'_>,
+        mistakes: &mut Mistakes,
+    ) -> Option<Vec<StageSpec>> {
+        let reason =
+            format!("each press of a chain has its own: {key} = [{{ name = \"...\", compression_ratio = 0.5 }}, ...]");
+        table.refuse("compression_ratio", &reason, mistakes);
+        table.refuse("press", "a press inside a chain may be a wrapper", mistakes);
+        table.finish(mistakes);
         let mut stages = Vec::new();
-        for item in list("chain", node, mistakes)? {
+        for item in list(key, node, mistakes)? {
             let stage = method_table("a press of the chain", item, mistakes).and_then(|mut table| {
                 table.refuse("label", "only the [[press]] has a label", mistakes);
                 table.refuse("chain", "chains are not nested; write its presses into this chain", mistakes);
@@ -200,6 +207,9 @@ impl PressReader<'_> {
 
     /// A method with its budget.
     fn stage(&self, mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<StageSpec> {
+        if table.get("name").is_some_and(|name| spelling::is(name, spelling::PER_LAYER)) {
+            return self.per_layer(table, mistakes);
+        }
         let (ratio, tokens) = (table.get("compression_ratio"), table.get("budget"));
         let before = mistakes.len();
         if let (Some(_), Some(tokens)) = (ratio, tokens) {
@@ -213,14 +223,28 @@ impl PressReader<'_> {
             (None, None) => None,
         };
         let span = ratio.or(tokens).map_or_else(|| table.span(), Node::span);
-        let broken = mistakes.len() > before;
+        let given = match (ratio.or(tokens), budget) {
+            (None, _) => Ok(None),
+            (Some(_), budget) => budget.filter(|_| mistakes.len() == before).map(Some).ok_or(()),
+        };
+        self.with_budget(table, given, span, mistakes)
+    }
+
+    /// The method of `table` with the budget that is written at `span`: none, or one that could not be read.
+    pub(super) fn with_budget(
+        &self,
+        table: Table<'_>,
+        budget: Result<Option<BudgetSpec>, ()>,
+        span: Range<usize>,
+        mistakes: &mut Mistakes,
+    ) -> Option<StageSpec> {
         let (built, config, budgeting) = self.method(table, mistakes)?;
-        if budgeting == Budgeting::Own && ratio.or(tokens).is_some() {
+        if budgeting == Budgeting::Own && budget != Ok(None) {
             let mistake = mistakes.add(span, format!("`{}` takes no compression ratio", config.name));
             mistake.help("its parameters decide how much it keeps");
             return None;
         }
-        (!broken).then(|| StageSpec { config, method: built.into_method(), budgeting, budget, span })
+        Some(StageSpec { config, method: built.into_method(), budgeting, budget: budget.ok()?, span })
     }
 
     /// A method with its parameters.
@@ -228,6 +252,10 @@ impl PressReader<'_> {
         table.require("name", "`pressroom press list` shows the names", mistakes)?;
         // The parameters of an unnamed or unknown press are unknown too: the name is the one mistake to tell.
         let (name, span) = table.text("name", mistakes)?;
+        if let Some(problem) = spelling::misplaced(name) {
+            mistakes.add(span, problem);
+            return None;
+        }
         let Some(entry) = self.registry.find(name) else {
             let names: Vec<&str> = self.registry.names().collect();
             unknown(span, &format!("press `{name}`"), name, &names, mistakes);
@@ -287,12 +315,7 @@ impl PressReader<'_> {
             mistakes.add(name_span, missing_inner(name, wraps));
             return None;
         };
-        let mut inner = method_table(&format!("`{}`", wraps.key), node, mistakes)?;
-        for key in ["compression_ratio", "budget"] {
-            inner.refuse(key, &format!("set it on `{name}`, which decides"), mistakes);
-        }
-        inner.refuse("label", "only the [[press]] has a label", mistakes);
-        inner.refuse("chain", "a wrapper wraps one press; put the wrapper into a chain instead", mistakes);
+        let inner = inner_table(name, wraps.key, node, mistakes)?;
         let (built, config, _) = self.method(inner, mistakes)?;
         if wraps.accepts(&built) {
             return Some((wraps.key, built, config));
@@ -314,6 +337,17 @@ fn method_table<'a>(what: &str, node: &'a Node<'a>, mistakes: &mut Mistakes) -> 
         return None;
     }
     Table::of(what, node, mistakes)
+}
+
+/// The table `key` of the press that `name` wraps.
+pub(super) fn inner_table<'a>(name: &str, key: &str, node: &'a Node<'a>, mistakes: &mut Mistakes) -> Option<Table<'a>> {
+    let mut inner = method_table(&format!("`{key}`"), node, mistakes)?;
+    for key in ["compression_ratio", "budget"] {
+        inner.refuse(key, &format!("set it on `{name}`, which decides"), mistakes);
+    }
+    inner.refuse("label", "only the [[press]] has a label", mistakes);
+    inner.refuse("chain", "a wrapper wraps one press; put the wrapper into a chain instead", mistakes);
+    Some(inner)
 }
 
 fn value(node: &Node<'_>) -> Option<Value> {

@@ -54,7 +54,7 @@ fn gradients(params: &[Tensor], inputs: &Tensor, targets: &Tensor) -> Result<Vec
     let active = before.f_gelu("none")?;
     let error = predict(params, inputs)?.f_sub(targets)?;
     let error = error.f_mul_scalar(2.0 / error.numel() as f64)?;
-    let back = error.f_matmul(&params[2])?.f_gelu_backward(&before, "none")?;
+    let back = before.f_gelu_backward(&error.f_matmul(&params[2])?, "none")?;
     let over_rows = |data: &Tensor| data.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Float);
     let gradients = vec![
         back.f_transpose(0, 1)?.f_matmul(inputs)?,
@@ -87,11 +87,33 @@ mod tests {
 
     #[test]
     fn a_smooth_function_is_learned() {
-        let inputs = random::uniform(1, &[2048, 3], Device::Cpu).unwrap() * 4.0 - 2.0;
+        let inputs = random::uniform(1, &[16_384, 3], Device::Cpu).unwrap() * 4.0 - 2.0;
         let targets = inputs.narrow(1, 0, 1).sin() * inputs.narrow(1, 1, 1) + 5.0;
         let params = train(&inputs, &targets, 32, 0).unwrap();
         let error = (predict(&params, &inputs).unwrap() - &targets).square().mean(Kind::Float);
         let share = f64::try_from(error).unwrap() / f64::try_from(targets.var(true)).unwrap();
         assert!(share < 0.1, "{share} of the variance is left");
+    }
+
+    #[test]
+    fn gradients_are_those_of_differences() {
+        let draw = |seed, shape: &[i64]| random::uniform(seed, shape, Device::Cpu).unwrap() - 0.5;
+        let params = vec![draw(1, &[4, 3]), draw(2, &[4]), draw(3, &[2, 4]), draw(4, &[2])];
+        let (inputs, targets) = (draw(5, &[6, 3]), draw(6, &[6, 2]));
+        let loss = |params: &[Tensor]| {
+            let error = predict(params, &inputs).unwrap() - &targets;
+            f64::try_from(error.square().mean(Kind::Double)).unwrap()
+        };
+        let ours = gradients(&params, &inputs, &targets).unwrap();
+        for (part, gradient) in ours.iter().enumerate() {
+            let moved = |by: f64| {
+                let moved: Vec<Tensor> = params.iter().map(Tensor::copy).collect();
+                let _ = moved[part].view(-1).get(1).g_add_scalar_(by);
+                loss(&moved)
+            };
+            let due = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+            let found = gradient.view(-1).double_value(&[1]);
+            assert!((found - due).abs() < 1e-3, "part {part}: {found} where {due} is due");
+        }
     }
 }

@@ -42,7 +42,8 @@ fn named(registry: &Registry, table: &serde_json::Value) -> Built {
     build(registry, name.as_str().unwrap(), &table)
 }
 
-fn params(table: &Table) -> Params {
+/// The parameters of a table, without the presses in it.
+pub fn params(table: &Table) -> Params {
     let value = |value: &serde_json::Value| {
         Some(match value {
             serde_json::Value::Bool(flag) => Value::Flag(*flag),

@@ -19,12 +19,41 @@ pub struct Outcome {
 }
 
 /// Runs a press as an experiment would, and once more for its scores.
-pub fn run(model: &Llama, built: Built, budget: Budget, case: &Case, place: &str) -> Outcome {
+pub fn run(
+    model: &Llama,
+    built: Built,
+    scorer: Option<Arc<dyn Scorer>>,
+    budget: Budget,
+    case: &Case,
+    place: &str,
+) -> Outcome {
     let facts = pressroom::press::ModelFacts {
         name: "tiny".into(),
         geometry: model.geometry(),
         hidden_size: model.config().hidden_size,
     };
+    let method = built.into_method();
+    method.prepare(&facts).unwrap_or_else(|error| panic!("{place}: {error}"));
+    let layers = model.geometry().layers;
+    let stage = Stage { method: method.clone(), budgets: vec![budget; layers] };
+    let pipeline = Pipeline::new(vec![stage], layers).unwrap();
+    let compressed = run_pipeline(model, &pipeline, case, place);
+    let scores = in_context(case, |context| match (scorer, method) {
+        (Some(scorer), _) => scores_of(model, scorer, budget, context),
+        (None, Method::Context(press)) => context_scores(model, press.as_ref(), context),
+        _ => Vec::new(),
+    });
+    Outcome { scores, compressed }
+}
+
+/// Runs a chain.
+pub fn run_pipeline(model: &Llama, pipeline: &Pipeline, case: &Case, place: &str) -> Compressed {
+    let compressed = in_context(case, |context| compress(model, context, &[pipeline]).unwrap().remove(0));
+    compressed.unwrap_or_else(|error| panic!("{place}: {error}"))
+}
+
+/// A case's context as it stands in its prompt.
+fn in_context<T>(case: &Case, look: impl FnOnce(ContextTokens<'_>) -> T) -> T {
     let tokens = case.context();
     let encode = |text: &str| -> pressroom::Result<Vec<i64>> {
         let replay = case.replay.as_ref().unwrap();
@@ -36,24 +65,7 @@ pub fn run(model: &Llama, built: Built, budget: Budget, case: &Case, place: &str
         suffix: case.replay.as_ref().map_or(&[], |replay| &replay.suffix_ids),
         encode: &encode,
     };
-    let context = ContextTokens { tokens: &tokens, question_tokens: case.question_tokens(), prompt, seed: 0 };
-    let scorer = match &built {
-        Built::Scorer(scorer) => Some(scorer.clone()),
-        Built::Method(_) => None,
-    };
-    let method = built.into_method();
-    method.prepare(&facts).unwrap_or_else(|error| panic!("{place}: {error}"));
-    let layers = model.geometry().layers;
-    let pipeline =
-        Pipeline::new(vec![Stage { method: method.clone(), budgets: vec![budget; layers] }], layers).unwrap();
-    let compressed = compress(model, context, &[&pipeline]).unwrap().remove(0);
-    let compressed = compressed.unwrap_or_else(|error| panic!("{place}: {error}"));
-    let scores = match (scorer, method) {
-        (Some(scorer), _) => scores_of(model, scorer, budget, context),
-        (None, Method::Context(press)) => context_scores(model, press.as_ref(), context),
-        _ => Vec::new(),
-    };
-    Outcome { scores, compressed }
+    look(ContextTokens { tokens: &tokens, question_tokens: case.question_tokens(), prompt, seed: 0 })
 }
 
 struct ScoreRecorder(Arc<dyn Scorer>, Budget, Vec<Tensor>);

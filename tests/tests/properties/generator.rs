@@ -33,6 +33,9 @@ const SMALL: &[(&str, i64)] = &[
     ("window_size", 4),
 ];
 
+/// The same for shares.
+const SHARES: &[(&str, f64)] = &[("key_channel_compression_ratio", 0.5), ("lazy_threshold", 0.1)];
+
 /// A context that is long enough for every press.
 pub const SHORTEST: i64 = 16;
 
@@ -45,7 +48,9 @@ pub struct Sample {
     pub given: bool,
     /// Whether it or what it wraps draws random numbers.
     pub draws: bool,
-    /// Tokens of the chunks that it decides on one by one.
+    /// The scorer that it wraps: it may decide how much each layer keeps.
+    pub wrapped: Option<Arc<dyn Scorer>>,
+    /// Tokens of the chunks that it decides on.
     pub chunk: Option<i64>,
 }
 
@@ -66,10 +71,11 @@ impl Sample {
         self.built.clone().into_scorer().ok()
     }
 
-    /// By how many KV pairs of all heads a layer of `tokens` may miss what its ratio leaves: one for each chunk and
-    /// head where chunks are decided on one by one.
+    /// By how many KV pairs of all heads a layer of `tokens` may miss what its ratio leaves: in each head one for each
+    /// chunk where chunks are decided on one by one; two chunks where they are kept as a whole, for their number is
+    /// rounded down and the last may be short.
     pub fn slack(&self, tokens: i64) -> i64 {
-        self.chunk.map_or(0, |chunk| GEOMETRY.kv_heads * (tokens + chunk - 1) / chunk)
+        self.chunk.map_or(0, |chunk| GEOMETRY.kv_heads * (2 * chunk).max((tokens + chunk - 1) / chunk))
     }
 }
 
@@ -138,26 +144,13 @@ fn sample(registry: &Registry, entry: &Entry, draw: &mut Draw) -> Sample {
 
 fn attempt(registry: &Registry, entry: &Entry, draw: &mut Draw) -> pressroom::Result<Sample> {
     let info = entry.info();
-    let inner: Vec<Sample> = info
-        .wraps
-        .iter()
-        .map(|wraps| {
-            // Presses of the decoding phase wrap others themselves; everything else is wrapped plain.
-            let plain = |other: &&Entry| match wraps.kind {
-                Kind::Decoding => other.info().wraps.iter().all(|inner| inner.kind != Kind::Decoding),
-                _ => other.info().wraps.is_empty(),
-            };
-            let fitting = |other: &&Entry| plain(other) && wraps.accepts_kind(other.info().kind);
-            let candidates: Vec<&Entry> = registry.entries().filter(fitting).collect();
-            sample(registry, candidates[draw.below(candidates.len())], draw)
-        })
-        .collect();
     let takes = |name: &str| info.param(name).is_some();
-    let mut params: Params = SMALL
-        .iter()
-        .filter(|(name, _)| takes(name))
-        .map(|(name, small)| ((*name).to_owned(), Value::Integer(*small)))
-        .collect();
+    // What has no default stays away.
+    let sized = |name: &str| info.param(name).is_some_and(|param| param.default.is_some());
+    let small = SMALL.iter().map(|(name, small)| (*name, Value::Integer(*small)));
+    let shares = SHARES.iter().map(|(name, share)| (*name, Value::Number(*share)));
+    let mut params: Params =
+        small.chain(shares).filter(|(name, _)| sized(name)).map(|(name, value)| (name.to_owned(), value)).collect();
     for param in &info.params {
         let value = match param.kind {
             ParamType::Flag => Value::Flag(draw.below(2) == 1),
@@ -175,8 +168,8 @@ fn attempt(registry: &Registry, entry: &Entry, draw: &mut Draw) -> pressroom::Re
         let folder = golden("presses").join(&info.name).join("gqa");
         params.insert("side_data".into(), Value::Text(folder.to_str().unwrap().to_owned()));
     }
-    let parts = inner.iter().map(|inner| inner.built.clone()).collect();
-    let built = entry.build(&params, parts)?;
+    let inner = parts(registry, entry, draw);
+    let built = entry.build(&params, inner.iter().map(|inner| inner.built.clone()).collect())?;
     let facts = ModelFacts { name: "tiny".into(), geometry: GEOMETRY, hidden_size: HIDDEN };
     built.clone().into_method().prepare(&facts).unwrap_or_else(|error| panic!("{}: {error}", info.name));
     let names: Vec<&str> = inner.iter().map(|inner| inner.name.as_str()).collect();
@@ -185,7 +178,25 @@ fn attempt(registry: &Registry, entry: &Entry, draw: &mut Draw) -> pressroom::Re
         name,
         built,
         given: info.budgeting == Budgeting::Given,
+        wrapped: inner.first().and_then(Sample::scorer),
         draws: takes("seed") || inner.iter().any(|inner| inner.draws),
-        chunk: takes("chunk_length").then_some(8),
+        chunk: sized("chunk_length").then_some(8),
     })
+}
+
+/// Presses for `entry` to wrap, drawn from those that fit.
+fn parts(registry: &Registry, entry: &Entry, draw: &mut Draw) -> Vec<Sample> {
+    let wraps = entry.info().wraps.iter();
+    wraps
+        .map(|wraps| {
+            // Presses of the decoding phase wrap others themselves; everything else is wrapped plain.
+            let plain = |other: &&Entry| match wraps.kind {
+                Kind::Decoding => other.info().wraps.iter().all(|inner| inner.kind != Kind::Decoding),
+                _ => other.info().wraps.is_empty(),
+            };
+            let fitting = |other: &&Entry| plain(other) && wraps.accepts_kind(other.info().kind);
+            let candidates: Vec<&Entry> = registry.entries().filter(fitting).collect();
+            sample(registry, candidates[draw.below(candidates.len())], draw)
+        })
+        .collect()
 }

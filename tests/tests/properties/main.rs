@@ -5,6 +5,7 @@ mod caches;
 mod contexts;
 mod decoding;
 mod dtypes;
+mod edits;
 mod generator;
 mod model_files;
 mod pipeline;

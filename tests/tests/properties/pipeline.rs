@@ -44,7 +44,8 @@ pub fn sessions(model: &Llama, context: &[i64], pipelines: Vec<Pipeline>) -> Vec
     sessions.into_iter().map(|session| session.finish(3).unwrap()).collect()
 }
 
-fn step_logits(model: &Llama, cache: &KvCache, tokens: &[i64]) -> Tensor {
+/// Logits of tokens that follow a cache, which stays as it is.
+pub fn step_logits(model: &Llama, cache: &KvCache, tokens: &[i64]) -> Tensor {
     let mut fork = cache.fork().unwrap();
     let hidden = model.forward(&mut [Step { tokens, cache: &mut fork, hook: None }]).unwrap();
     model.logits(&hidden).unwrap()

@@ -101,7 +101,8 @@ impl Layer {
             queries: Some(self.queries.shallow_clone()),
             attention_sums: Some(attention.sum_dim_intlist([2i64].as_slice(), false, Kind::Float)),
             attention: Some(attention),
-            output_projection: Some(values(77, &[HIDDEN, HIDDEN]).to_kind(self.keys.kind())),
+            // The same numbers in every dtype.
+            output_projection: Some(values(77, &[HIDDEN, HIDDEN]).to_kind(Kind::BFloat16).to_kind(self.keys.kind())),
             observed_tokens: None,
         };
         let (keys, values) = (self.keys.shallow_clone(), self.values.shallow_clone());

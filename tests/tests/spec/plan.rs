@@ -219,3 +219,26 @@ fn an_experiment_with_the_built_in_presses_is_read() {
     ];
     assert_eq!(names(&plan.sessions), expected);
 }
+
+#[test]
+fn other_spellings_resolve_to_the_same() {
+    let norm = "{ name = 'norm', compression_ratio = 0.5 }";
+    let window = "{ name = 'window', window_size = 8, compression_ratio = 0.25 }";
+    let layers = "{ name = 'per_layer_compression', press.name = 'norm', compression_ratios = [0.0, 0.5] }";
+    let cases = [
+        (format!("name = 'composed'\npresses = [{norm}, {window}]"), format!("chain = [{norm}, {window}]")),
+        (
+            "name = 'per_layer_compression'\npress = { name = 'window', epsilon = 1 }\ncompression_ratios = [0.25, 0.5]"
+                .to_owned(),
+            "name = 'window'\nepsilon = 1\ncompression_ratio = [0.25, 0.5]".to_owned(),
+        ),
+        (
+            format!("label = 'x'\nname = 'composed'\npresses = [{layers}, {norm}]"),
+            format!("label = 'x'\nchain = [{{ name = 'norm', compression_ratio = [0.0, 0.5] }}, {norm}]"),
+        ),
+    ];
+    for (theirs, ours) in cases {
+        let resolved = |press: &str| plan(&format!("{SMALL}[[press]]\n{press}"), 2).to_json().unwrap();
+        assert_eq!(resolved(&theirs), resolved(&ours));
+    }
+}
