@@ -4,13 +4,13 @@ use pressroom::press::{Budget, Params};
 use pressroom_plugin_host::LibraryFile;
 use tch::Kind;
 
-use crate::layers::{rotary, view};
+use crate::layers::{Layer, rotary};
 use crate::support::{compile, registry, root, twins_in_c};
 
 #[test]
 fn a_plugin_built_with_each_earlier_header_loads_and_decides_the_same() {
     let rotary = rotary();
-    let view = view(3, 1, 90, 1.0, Kind::Float, &rotary);
+    let view = Layer::new(3, 1, 90, 1.0, Kind::Float).view(&rotary);
     let decide = |library: &std::path::Path| {
         let registry = registry(&[library]);
         let press = registry.find("c_snapkv").unwrap().build(&Params::new(), Vec::new()).unwrap().into_press().unwrap();

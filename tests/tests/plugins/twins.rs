@@ -8,7 +8,7 @@ use pressroom::view::LayerView;
 use proptest::prelude::*;
 use tch::Kind as Dtype;
 
-use crate::layers::{GEOMETRY, rotary, view};
+use crate::layers::{GEOMETRY, Layer, rotary};
 use crate::support::{compile_text, examples, registry, twins_in_c};
 
 /// Each built-in press with its twins in Rust and in C.
@@ -56,7 +56,7 @@ proptest! {
         let registry = registry(&[&examples(), &twins_in_c("alike")]);
         let rotary = rotary();
         for dtype in [Dtype::Float, Dtype::BFloat16, Dtype::Half] {
-            let view = view(seed, batch, tokens, 1.0, dtype, &rotary);
+            let view = Layer::new(seed, batch, tokens, 1.0, dtype).view(&rotary);
             for (name, twins) in TWINS {
                 for twin in twins {
                     let same = |make: fn(&Registry, &str) -> Arc<dyn Press>| {
@@ -76,7 +76,7 @@ proptest! {
     fn twins_follow_other_presses_in_chains(seed in 0u64..500, tokens in 12i64..90) {
         let registry = registry(&[&examples(), &twins_in_c("chained")]);
         let rotary = rotary();
-        let view = view(seed, 1, tokens, 1.0, Dtype::Float, &rotary);
+        let view = Layer::new(seed, 1, tokens, 1.0, Dtype::Float).view(&rotary);
         for (name, twins) in TWINS {
             let lists = |name| chain(&registry, name).select(&view).unwrap().to_lists(2, tokens).unwrap();
             for twin in twins {
@@ -89,7 +89,7 @@ proptest! {
     fn a_full_selection_shares_the_budget_among_heads(seed in 0u64..500, tokens in 18i64..120, ratio in 0.05f64..0.95) {
         let registry = registry(&[&examples()]);
         let rotary = rotary();
-        let view = view(seed, 1, tokens, 1.0, Dtype::BFloat16, &rotary);
+        let view = Layer::new(seed, 1, tokens, 1.0, Dtype::BFloat16).view(&rotary);
         let press = press(&registry, "entropy_heads");
         prop_assert!(press.head_wise());
         let lists = kept(press.as_ref(), &view, ratio);
@@ -124,7 +124,7 @@ fn an_error_of_a_plugin_is_told_in_its_words() {
     let registry = registry(&[&examples()]);
     let rotary = rotary();
     let error = press(&registry, "plugin_snapkv")
-        .select(&view(1, 1, 4, 1.0, Dtype::Float, &rotary), Budget::from_ratio(0.5).unwrap());
+        .select(&Layer::new(1, 1, 4, 1.0, Dtype::Float).view(&rotary), Budget::from_ratio(0.5).unwrap());
     assert!(error.unwrap_err().to_string().starts_with("the context has 4 tokens and window_size = 4"));
 }
 
@@ -139,7 +139,7 @@ fn keys_and_values_are_not_copied_for_a_plugin() {
     let registry = registry(&[Path::new(&compile_text("telling", &telling))]);
     let rotary = rotary();
     for dtype in [Dtype::Float, Dtype::BFloat16] {
-        let view = view(1, 1, 20, 1.0, dtype, &rotary);
+        let view = Layer::new(1, 1, 20, 1.0, dtype).view(&rotary);
         let error = press(&registry, "c_knorm").select(&view, Budget::from_ratio(0.5).unwrap()).unwrap_err();
         assert_eq!(error.to_string(), format!("{:?} {:?}", view.keys().data_ptr(), view.values().data_ptr()));
     }
