@@ -35,7 +35,7 @@ fn code(text: &str) -> &str {
 }
 
 fn is_test(name: &str) -> bool {
-    name.starts_with("tests/") || name.contains("/tests") || name.contains("/benches/")
+    name.starts_with("tests/") || name.contains("/tests") || name.ends_with("/testing.rs") || name.contains("/benches/")
 }
 
 #[test]
