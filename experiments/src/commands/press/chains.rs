@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::{Context, Result};
-use pressroom::press::{Built, Entry, Method, Params, Registry};
+use pressroom::press::{Built, Entry, Kind, Method, ParamType, Params, Registry, Value};
 
 /// The table in Markdown: what the first press leaves, down; what the next one does, across.
 pub fn chains(registry: &Registry) -> Result<String> {
@@ -45,16 +45,20 @@ pub fn chains(registry: &Registry) -> Result<String> {
     Ok(text + "\n")
 }
 
-/// A press with default parameters, a wrapper around the first press that it takes.
+/// A press with default parameters, a wrapper around the first press that it takes. A number that it cannot do without
+/// is as small as allowed.
 pub fn with_defaults(registry: &Registry, entry: &Entry) -> Result<Built> {
-    let name = &entry.info().name;
+    let info = entry.info();
     let mut inner = Vec::new();
-    for wraps in &entry.info().wraps {
-        let mut fitting = registry.entries().filter(|entry| wraps.accepts_kind(entry.info().kind));
-        let built = fitting.find(|entry| entry.info().wraps.is_empty()).map(|entry| with_defaults(registry, entry));
-        inner.push(built.with_context(|| format!("nothing fits into `{name}`"))??);
+    for wraps in &info.wraps {
+        let plain = |other: &&Entry| other.info().wraps.iter().all(|inner| inner.kind != Kind::Decoding);
+        let mut fitting = registry.entries().filter(|other| wraps.accepts_kind(other.info().kind)).filter(plain);
+        let built = fitting.next().map(|other| with_defaults(registry, other));
+        inner.push(built.with_context(|| format!("nothing fits into `{}`", info.name))??);
     }
-    Ok(entry.build(&Params::new(), inner)?)
+    let missing = info.params.iter().filter(|param| param.default.is_none() && param.kind == ParamType::Number);
+    let smallest = missing.map(|param| (param.name.clone(), Value::Number(param.range.min))).collect();
+    Ok(entry.build(&Params::new(), inner.clone()).or_else(|_| entry.build(&smallest, inner))?)
 }
 
 #[cfg(test)]
