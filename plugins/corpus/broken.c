@@ -311,6 +311,7 @@ static uint32_t score(const PressroomCall *call, void *instance, const Pressroom
 #ifdef FAULT_SHARED_SCRATCH
             scratch[token] = sum;
         }
+        usleep(20); /* the other threads' turn: the fault shows on one core too */
         for (int64_t token = 0; token < view->tokens; token++) {
             float sum = scratch[token];
 #else

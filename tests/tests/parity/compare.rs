@@ -7,16 +7,16 @@ use tch::Tensor;
 /// Scores `[kv_heads, tokens]` agree to 1e-4 relative; where ours is infinite (always kept) the reference's is the
 /// highest that it gives in the layer.
 ///
-/// Scores of both signs are differences: near zero they are as exact as what was subtracted, 1e-5 of the largest.
+/// Where a layer has negative scores, they are differences (cosines, z-scores): near zero they are as exact as what was
+/// subtracted, 1e-5 of the largest.
 pub fn scores(place: &str, ours: &Tensor, due: &Tensor) {
     assert_eq!(ours.size(), due.size(), "{place}");
     let ours = Vec::<f32>::try_from(ours.flatten(0, -1)).unwrap();
     let due = Vec::<f32>::try_from(due.flatten(0, -1)).unwrap();
     let highest = due.iter().copied().fold(f32::MIN, f32::max);
     let ranked: Vec<f32> = ours.iter().zip(&due).filter(|(ours, _)| ours.is_finite()).map(|(_, &due)| due).collect();
-    let both_signs = ranked.iter().any(|due| *due < 0.0) && ranked.iter().any(|due| *due > 0.0);
-    let rounding =
-        if both_signs { 1e-5 * ranked.iter().fold(0.0, |largest: f32, due| largest.max(due.abs())) } else { 0.0 };
+    let largest = ranked.iter().fold(0.0, |largest: f32, due| largest.max(due.abs()));
+    let rounding = if ranked.iter().any(|due| *due < 0.0) { 1e-5 * largest } else { 0.0 };
     for (index, (&ours, &due)) in ours.iter().zip(&due).enumerate() {
         if ours.is_infinite() {
             assert_eq!(due, highest, "{place} entry {index}");
