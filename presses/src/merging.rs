@@ -108,7 +108,7 @@ impl Merging {
         let weights = self.gate(&similarity)?.f_unsqueeze(-1)?.f_mul(&sizes)?.f_div(&total)?;
         let sums = values.f_scatter_add(2, &nearest.f_expand_as(&extra)?, &extra.f_mul(&weights)?)?;
         let weight = norms(&values)?.f_ones_like()?.f_scatter_add(2, &nearest, &weights)?;
-        sums.f_div(&weight).during("merging values", &[&values, &extra]).map_err(Into::into)
+        sums.f_div(&weight).during("merging values", &[&values, &extra])
     }
 }
 

@@ -9,8 +9,11 @@ use pressroom::spec::SPELLINGS;
 use super::chains::{chains, with_defaults};
 use super::{allowed, default, kind};
 
+/// Whether a press belongs to a group.
+type Belongs = fn(&PressInfo) -> bool;
+
 /// Headings of the list with what stands under them.
-const GROUPS: [(&str, fn(&PressInfo) -> bool); 5] = [
+const GROUPS: [(&str, Belongs); 5] = [
     ("Scorers", |info| info.kind == Kind::Scorer && info.wraps.is_empty()),
     ("Presses", |info| info.kind == Kind::Press && info.wraps.is_empty()),
     ("Wrappers", |info| matches!(info.kind, Kind::Scorer | Kind::Press) && !info.wraps.is_empty()),
