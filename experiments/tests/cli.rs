@@ -241,6 +241,8 @@ fn bad_arguments_are_refused_with_a_hint() {
     std::fs::write(&own, "[[press]]\nname = \"knorm\"\ncompression_ratio = 0.5\n").unwrap();
     ask(&["--pipeline", &own.display().to_string(), "--ratio", "0.3"], &["--ratio changes nothing", "own.toml"]);
     refused(&["ask", "--context", "nowhere.txt", "--question", "q?"], &["nowhere.txt", "No such file"]);
+    let told = pressroom(&["ask", "--context", "nowhere.txt", "--question", "q?"]);
+    assert_eq!(String::from_utf8_lossy(&told.stderr).matches("No such file").count(), 1, "told once");
     let short = context(folder.path(), "Six words are not a window.");
     refused(
         &["ask", "--context", &short, "--question", "q?", "--press", "snapkv", "--ratio", "0.5"],

@@ -13,12 +13,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused a file operation.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}")]
     Io {
         /// File or folder of the operation.
         path: PathBuf,
         /// What the operating system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A file exists but its content cannot be used.
     #[error("{path}: {problem}")]
@@ -86,7 +86,7 @@ impl Error {
     /// Wraps an I/O error with its path, for `map_err`.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_owned();
-        move |source| Self::Io { path, source }
+        move |reason| Self::Io { path, reason }
     }
 
     /// An [`Error::Input`].
