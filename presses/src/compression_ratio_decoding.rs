@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use pressroom::Result;
-use pressroom::press::{Budget, DecodingPress, ModelFacts, Needs, Origin, Params, Press, Range, StepHook};
+use pressroom::press::{Budget, Params, Press, Range};
 
-use crate::interval::{Interval, Periodic, check_base};
+use crate::interval::{AtIntervals, Interval};
 
 pressroom::press! {
     /// Compresses the growing cache of an answer to a fraction of all tokens seen.
@@ -20,7 +20,7 @@ pressroom::press! {
     ///
     /// # Paper
     /// None; kvpress's `CompressionRatioDecodingPress`.
-    "compression_ratio_decoding" Decoding CompressionRatioDecodingParams wraps(base_press: Press) budget(Own) {
+    "compression_ratio_decoding" Decoding CompressionRatioDecoding wraps(base_press: Press) budget(Own) {
         /// Fraction of all tokens seen that is removed.
         target_compression_ratio: f64 = 0.5, Range::closed(0.0, 0.999_999);
         /// Passes through the model between two compressions.
@@ -30,44 +30,18 @@ pressroom::press! {
     }
 }
 
-/// The press: parameters and the press that decides.
-pub struct CompressionRatioDecoding {
-    params: CompressionRatioDecodingParams,
-    target: Budget,
-    base: Arc<dyn Press>,
-}
-
 impl CompressionRatioDecoding {
-    /// Wraps `base`.
+    /// Lets `base` decide.
     ///
     /// # Errors
     /// Bad parameters; `base` cannot decide on a cache that grows.
-    pub fn new(params: &Params, base: Arc<dyn Press>) -> Result<Self> {
-        let params = CompressionRatioDecodingParams::from_params(params)?;
-        check_base("compression_ratio_decoding", base.as_ref())?;
-        Ok(Self { target: Budget::from_ratio(params.target_compression_ratio)?, params, base })
-    }
-}
-
-impl DecodingPress for CompressionRatioDecoding {
-    fn identity(&self) -> String {
-        self.params.identity_around(&[self.base.identity()])
-    }
-
-    fn needs(&self) -> Needs {
-        self.base.needs()
-    }
-
-    fn prepare(&self, model: &ModelFacts) -> Result<()> {
-        self.base.prepare(model)
-    }
-
-    fn start(&self, origin: Origin<'_>) -> Box<dyn StepHook + Send> {
+    pub fn around(params: &Params, base: Arc<dyn Press>) -> Result<AtIntervals> {
+        let params = Self::from_params(params)?;
         let interval = Interval {
-            passes: self.params.compression_interval,
-            target: self.target,
-            buffer: self.params.hidden_states_buffer_size,
+            passes: params.compression_interval,
+            target: Budget::from_ratio(params.target_compression_ratio)?,
+            buffer: params.hidden_states_buffer_size,
         };
-        Box::new(Periodic::new(self.base.clone(), interval, origin))
+        AtIntervals::new("compression_ratio_decoding", params.identity_around(&[base.identity()]), interval, base)
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use pressroom::Result;
-use pressroom::press::{Budget, DecodingPress, ModelFacts, Needs, Origin, Params, Press, Range, StepHook};
+use pressroom::press::{Budget, Params, Press, Range};
 
-use crate::interval::{Interval, Periodic, check_base};
+use crate::interval::{AtIntervals, Interval};
 
 pressroom::press! {
     /// Compresses the growing cache of an answer to a fixed size.
@@ -22,7 +22,7 @@ pressroom::press! {
     ///
     /// # Paper
     /// None; kvpress's `DecodingPress`.
-    "decoding" Decoding DecodingParams wraps(base_press: Press) budget(Own) {
+    "decoding" Decoding Decoding wraps(base_press: Press) budget(Own) {
         /// Passes through the model between two compressions.
         compression_interval: usize = 512, Range::closed(1.0, 1e9);
         /// KV pairs per KV head that a compression leaves.
@@ -32,43 +32,18 @@ pressroom::press! {
     }
 }
 
-/// The press: parameters and the press that decides.
-pub struct Decoding {
-    params: DecodingParams,
-    base: Arc<dyn Press>,
-}
-
 impl Decoding {
-    /// Wraps `base`.
+    /// Lets `base` decide.
     ///
     /// # Errors
     /// Bad parameters; `base` cannot decide on a cache that grows.
-    pub fn new(params: &Params, base: Arc<dyn Press>) -> Result<Self> {
-        let params = DecodingParams::from_params(params)?;
-        check_base("decoding", base.as_ref())?;
-        Ok(Self { params, base })
-    }
-}
-
-impl DecodingPress for Decoding {
-    fn identity(&self) -> String {
-        self.params.identity_around(&[self.base.identity()])
-    }
-
-    fn needs(&self) -> Needs {
-        self.base.needs()
-    }
-
-    fn prepare(&self, model: &ModelFacts) -> Result<()> {
-        self.base.prepare(model)
-    }
-
-    fn start(&self, origin: Origin<'_>) -> Box<dyn StepHook + Send> {
+    pub fn around(params: &Params, base: Arc<dyn Press>) -> Result<AtIntervals> {
+        let params = Self::from_params(params)?;
         let interval = Interval {
-            passes: self.params.compression_interval,
-            target: Budget::Tokens(self.params.target_size),
-            buffer: self.params.hidden_states_buffer_size,
+            passes: params.compression_interval,
+            target: Budget::Tokens(params.target_size),
+            buffer: params.hidden_states_buffer_size,
         };
-        Box::new(Periodic::new(self.base.clone(), interval, origin))
+        AtIntervals::new("decoding", params.identity_around(&[base.identity()]), interval, base)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pressroom::press::{Budget, Kept, Origin, Press, Selection, StepHook, StepView};
+use pressroom::press::{Budget, DecodingPress, Kept, ModelFacts, Needs, Origin, Press, Selection, StepHook, StepView};
 use pressroom::{Error, Result};
 
 use crate::running::Running;
@@ -25,30 +25,56 @@ impl Interval {
     }
 }
 
-/// Refuses a base press that cannot decide on a running cache.
-pub(crate) fn check_base(name: &str, base: &dyn Press) -> Result<()> {
-    match base.moves_keys() {
-        false => Ok(()),
-        true => Err(Error::input(format!(
-            "{} moves keys to new positions, which a cache that goes on growing cannot: `{name}` cannot wrap it",
-            base.identity()
-        ))),
+/// The press that lets another compress a growing cache at intervals.
+pub struct AtIntervals {
+    identity: String,
+    interval: Interval,
+    base: Arc<dyn Press>,
+}
+
+impl AtIntervals {
+    /// `name`, known by `identity`, lets `base` decide whenever the interval is over.
+    ///
+    /// # Errors
+    /// `base` cannot decide on a cache that grows.
+    pub(crate) fn new(name: &str, identity: String, interval: Interval, base: Arc<dyn Press>) -> Result<Self> {
+        if base.moves_keys() {
+            return Err(Error::input(format!(
+                "{} moves keys to new positions, which a cache that goes on growing cannot: `{name}` cannot wrap it",
+                base.identity()
+            )));
+        }
+        Ok(Self { identity, interval, base })
+    }
+}
+
+impl DecodingPress for AtIntervals {
+    fn identity(&self) -> String {
+        self.identity.clone()
+    }
+
+    fn needs(&self) -> Needs {
+        self.base.needs()
+    }
+
+    fn prepare(&self, model: &ModelFacts) -> Result<()> {
+        self.base.prepare(model)
+    }
+
+    fn start(&self, origin: Origin<'_>) -> Box<dyn StepHook + Send> {
+        let running = Running::new(origin, self.base.needs(), self.interval.buffer);
+        Box::new(Periodic { base: self.base.clone(), interval: self.interval, running })
     }
 }
 
 /// Lets `base` decide whenever the interval is over.
-pub(crate) struct Periodic {
+struct Periodic {
     base: Arc<dyn Press>,
     interval: Interval,
     running: Running,
 }
 
 impl Periodic {
-    pub(crate) fn new(base: Arc<dyn Press>, interval: Interval, origin: Origin<'_>) -> Self {
-        let running = Running::new(origin, base.needs(), interval.buffer);
-        Self { base, interval, running }
-    }
-
     fn decide(&self, step: &StepView<'_>, target: i64) -> Result<Selection> {
         let budget = Budget::from_tokens(usize::try_from(target).unwrap_or(usize::MAX))?;
         let views = self.running.views(step)?;
