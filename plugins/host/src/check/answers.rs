@@ -5,33 +5,24 @@ use std::time::Instant;
 
 use super::case::{Case, Placement};
 use super::subject::{Answer, Row, Subject, kept};
-use super::{Fault, PressCheck, Verdict, failed};
+use super::{Fault, PressCheck, Verdict, failed, press_check};
 use crate::call::Failure;
 use crate::instance::Instance;
 
-const fn check(
-    name: &'static str,
-    says: &'static str,
-    after: &'static str,
-    run: fn(&Subject<'_>) -> Verdict,
-) -> PressCheck {
-    PressCheck { name, says, after, run }
-}
-
 pub(super) const CHECKS: &[PressCheck] = &[
-    check("answers", "answers a plain layer", "creates", answers),
-    check("complete", "writes everything that it is to write", "answers", complete),
-    check("valid", "writes numbers that the host accepts", "complete", valid),
-    check("ordered", "names entries once, in ascending order", "valid", ordered),
-    check("keeps-something", "keeps an entry of every sequence", "valid", keeps_something),
-    check("budget", "keeps no more than its budget", "valid", budget),
-    check("heads-agree", "keeps the same number in every head, unless it says otherwise", "valid", heads_agree),
-    check("deterministic", "answers the same when asked again", "valid", deterministic),
-    check("instances-agree", "answers the same in every instance", "deterministic", instances_agree),
-    check("no-history", "answers the same whatever it was asked before", "deterministic", no_history),
-    check("threads", "answers several threads at a time as one", "no-history", threads),
-    check("batch", "answers a batch as each of its sequences alone", "no-history", batch),
-    check("strides", "answers tensors with gaps as those without", "deterministic", strides),
+    press_check("answers", "answers a plain layer", "creates", answers),
+    press_check("complete", "writes everything that it is to write", "answers", complete),
+    press_check("valid", "writes numbers that the host accepts", "complete", valid),
+    press_check("ordered", "names entries once, in ascending order", "valid", ordered),
+    press_check("keeps-something", "keeps an entry of every sequence", "valid", keeps_something),
+    press_check("budget", "keeps no more than its budget", "valid", budget),
+    press_check("heads-agree", "keeps the same number in every head, unless it says otherwise", "valid", heads_agree),
+    press_check("deterministic", "answers the same when asked again", "valid", deterministic),
+    press_check("instances-agree", "answers the same in every instance", "deterministic", instances_agree),
+    press_check("no-history", "answers the same whatever it was asked before", "deterministic", no_history),
+    press_check("threads", "answers several threads at a time as one", "no-history", threads),
+    press_check("batch", "answers a batch as each of its sequences alone", "no-history", batch),
+    press_check("strides", "answers tensors with gaps as those without", "deterministic", strides),
 ];
 
 /// The press and its answer about a plain layer.

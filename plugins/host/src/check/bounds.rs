@@ -2,20 +2,16 @@
 
 use super::case::{Case, Placement};
 use super::subject::Subject;
-use super::{PressCheck, Verdict};
+use super::{PressCheck, Verdict, press_check};
 use crate::memory::Side;
 
-const fn check(name: &'static str, says: &'static str, run: fn(&Subject<'_>) -> Verdict) -> PressCheck {
-    PressCheck { name, says, after: "answers", run }
-}
-
 pub(super) const CHECKS: &[PressCheck] = &[
-    check("inputs-unwritten", "writes to no tensor that it is shown", inputs_unwritten),
-    check("inputs-end", "reads nothing after the end of a tensor", inputs_end),
-    check("inputs-start", "reads nothing before the start of a tensor", inputs_start),
-    check("results-end", "writes nothing after the end of its results", results_end),
-    check("results-start", "writes nothing before the start of its results", results_start),
-    check("views-returned", "uses no view after the call it was lent for", views_returned),
+    press_check("inputs-unwritten", "writes to no tensor that it is shown", "answers", inputs_unwritten),
+    press_check("inputs-end", "reads nothing after the end of a tensor", "answers", inputs_end),
+    press_check("inputs-start", "reads nothing before the start of a tensor", "answers", inputs_start),
+    press_check("results-end", "writes nothing after the end of its results", "answers", results_end),
+    press_check("results-start", "writes nothing before the start of its results", "answers", results_start),
+    press_check("views-returned", "uses no view after the call it was lent for", "answers", views_returned),
 ];
 
 fn asks(subject: &Subject<'_>, variant: fn(Case) -> Case, results: Placement) -> Verdict {

@@ -3,31 +3,22 @@
 use serde_json::json;
 
 use super::subject::Subject;
-use super::{Fault, PressCheck, Verdict, failed};
+use super::{Fault, PressCheck, Verdict, failed, press_check};
 use crate::instance::Instance;
 use pressroom::press::{ParamType, PressInfo, Range};
 use pressroom_plugin_abi::{PRESSROOM_READS_CPU, PRESSROOM_READS_CUDA};
 
-const fn check(
-    name: &'static str,
-    says: &'static str,
-    after: &'static str,
-    run: fn(&Subject<'_>) -> Verdict,
-) -> PressCheck {
-    PressCheck { name, says, after, run }
-}
-
 pub(super) const CHECKS: &[PressCheck] = &[
-    check("summary", "is summed up in one sentence", "", summary),
-    check("sections", "has the sections Idea, Formula and Paper", "", sections),
-    check("parameter-texts", "says what each parameter does", "", parameter_texts),
-    check("parameter-ranges", "limits its numbers", "", parameter_ranges),
-    check("creates", "can be made with its default parameters", "", creates),
-    check("creates-often", "can be made and freed many times", "creates", creates_often),
-    check("bounds", "takes each number at its ends, or says why not", "creates", bounds),
-    check("nonsense", "survives parameters that are nonsense", "creates", nonsense),
-    check("needs-agree", "declares the same needs whenever it is asked", "creates", needs_agree),
-    check("needs-known", "declares needs that the host knows", "creates", needs_known),
+    press_check("summary", "is summed up in one sentence", "", summary),
+    press_check("sections", "has the sections Idea, Formula and Paper", "", sections),
+    press_check("parameter-texts", "says what each parameter does", "", parameter_texts),
+    press_check("parameter-ranges", "limits its numbers", "", parameter_ranges),
+    press_check("creates", "can be made with its default parameters", "", creates),
+    press_check("creates-often", "can be made and freed many times", "creates", creates_often),
+    press_check("bounds", "takes each number at its ends, or says why not", "creates", bounds),
+    press_check("nonsense", "survives parameters that are nonsense", "creates", nonsense),
+    press_check("needs-agree", "declares the same needs whenever it is asked", "creates", needs_agree),
+    press_check("needs-known", "declares needs that the host knows", "creates", needs_known),
 ];
 
 fn info(subject: &Subject<'_>) -> Result<PressInfo, Fault> {

@@ -7,39 +7,40 @@ use std::io;
 use std::os::fd::FromRawFd;
 
 use super::subject::Subject;
-use super::{Fault, PressCheck, Verdict, failed};
-
-const fn check(name: &'static str, says: &'static str, run: fn(&Subject<'_>) -> Verdict) -> PressCheck {
-    PressCheck { name, says, after: "answers", run }
-}
+use super::{Fault, PressCheck, Verdict, failed, press_check};
 
 pub(super) const CHECKS: &[PressCheck] = &[
-    check("quiet", "writes nothing to standard output", |subject| after_use(subject, || is_quiet(1))),
-    check("quiet-errors", "writes nothing to standard error", |subject| {
+    press_check("quiet", "writes nothing to standard output", "answers", |subject| after_use(subject, || is_quiet(1))),
+    press_check("quiet-errors", "writes nothing to standard error", "answers", |subject| {
         after_use(subject, || match is_quiet(2) {
             Err(Fault::Failed(text)) => Err(Fault::Warning(text)),
             other => other,
         })
     }),
-    check("no-processes", "starts no process", |subject| after_use(subject, no_processes)),
-    check("no-threads-left", "leaves no thread behind", |subject| {
+    press_check("no-processes", "starts no process", "answers", |subject| after_use(subject, no_processes)),
+    press_check("no-threads-left", "leaves no thread behind", "answers", |subject| {
         unchanged(subject, "the number of threads", task_count)
     }),
-    check("locale", "leaves the locale as it is", |subject| unchanged(subject, "the locale", locale)),
-    check("floating-point", "leaves rounding and the other modes of floating point as they are", |subject| {
-        unchanged(subject, "the floating-point modes", floating_point_modes)
-    }),
-    check("environment", "leaves the environment as it is", |subject| {
+    press_check("locale", "leaves the locale as it is", "answers", |subject| unchanged(subject, "the locale", locale)),
+    press_check(
+        "floating-point",
+        "leaves rounding and the other modes of floating point as they are",
+        "answers",
+        |subject| unchanged(subject, "the floating-point modes", floating_point_modes),
+    ),
+    press_check("environment", "leaves the environment as it is", "answers", |subject| {
         unchanged(subject, "the environment", || std::env::vars_os().collect::<BTreeSet<_>>())
     }),
-    check("working-directory", "leaves the working directory as it is", |subject| {
+    press_check("working-directory", "leaves the working directory as it is", "answers", |subject| {
         unchanged(subject, "the working directory", || std::env::current_dir().ok())
     }),
-    check("signals", "leaves the handling of signals as it is", |subject| {
+    press_check("signals", "leaves the handling of signals as it is", "answers", |subject| {
         unchanged(subject, "the handling of signals", signal_handlers)
     }),
-    check("descriptors", "closes the files that it opens", |subject| unchanged(subject, "the open files", open_files)),
-    check("leaks", "frees what it allocates", leaks),
+    press_check("descriptors", "closes the files that it opens", "answers", |subject| {
+        unchanged(subject, "the open files", open_files)
+    }),
+    press_check("leaks", "frees what it allocates", "answers", leaks),
 ];
 
 /// Makes an instance, asks it twice and frees it.

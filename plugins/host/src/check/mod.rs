@@ -86,6 +86,15 @@ pub(crate) struct PressCheck {
     run: fn(&Subject<'_>) -> Verdict,
 }
 
+const fn press_check(
+    name: &'static str,
+    says: &'static str,
+    after: &'static str,
+    run: fn(&Subject<'_>) -> Verdict,
+) -> PressCheck {
+    PressCheck { name, says, after, run }
+}
+
 /// A check of a library.
 pub(crate) struct LibraryCheck {
     name: &'static str,

@@ -2,28 +2,24 @@
 
 use super::case::Case;
 use super::subject::{Answer, Subject};
-use super::{Fault, PressCheck, Verdict, failed};
+use super::{Fault, PressCheck, Verdict, failed, press_check};
 use crate::layer::Dtype;
 
-const fn check(name: &'static str, says: &'static str, run: fn(&Subject<'_>) -> Verdict) -> PressCheck {
-    PressCheck { name, says, after: "valid", run }
-}
-
 pub(super) const CHECKS: &[PressCheck] = &[
-    check("short", "answers contexts of a few tokens, or says why not", short),
-    check("lengths", "answers lengths around powers of two", lengths),
-    check("long", "answers a context of 3,000 tokens", long),
-    check("float16", "answers keys in float16", float16),
-    check("bfloat16", "answers keys in bfloat16", bfloat16),
-    check("types-agree", "answers numbers in bfloat16 as the same numbers in float32", types_agree),
-    check("zeros", "answers tensors of zeros", zeros),
-    check("large", "answers numbers around 10,000", large),
-    check("tiny", "answers numbers around 1e-20", tiny),
-    check("one-token-repeated", "answers tokens that are all the same", repeated),
-    check("after-a-stage", "answers what another press has left", after_a_stage),
-    check("decoding", "answers in the decoding phase", decoding),
-    check("query-groups", "answers query groups of 1, 2 and 8 heads", query_groups),
-    check("head-sizes", "answers heads of 8, 64, 80 and 128 channels", head_sizes),
+    press_check("short", "answers contexts of a few tokens, or says why not", "valid", short),
+    press_check("lengths", "answers lengths around powers of two", "valid", lengths),
+    press_check("long", "answers a context of 3,000 tokens", "valid", long),
+    press_check("float16", "answers keys in float16", "valid", float16),
+    press_check("bfloat16", "answers keys in bfloat16", "valid", bfloat16),
+    press_check("types-agree", "answers numbers in bfloat16 as the same numbers in float32", "valid", types_agree),
+    press_check("zeros", "answers tensors of zeros", "valid", zeros),
+    press_check("large", "answers numbers around 10,000", "valid", large),
+    press_check("tiny", "answers numbers around 1e-20", "valid", tiny),
+    press_check("one-token-repeated", "answers tokens that are all the same", "valid", repeated),
+    press_check("after-a-stage", "answers what another press has left", "valid", after_a_stage),
+    press_check("decoding", "answers in the decoding phase", "valid", decoding),
+    press_check("query-groups", "answers query groups of 1, 2 and 8 heads", "valid", query_groups),
+    press_check("head-sizes", "answers heads of 8, 64, 80 and 128 channels", "valid", head_sizes),
 ];
 
 /// Asks about variants of a plain layer; all answers have to be valid.
