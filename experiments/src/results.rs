@@ -9,6 +9,8 @@ use pressroom::pipeline::{Regime, StopReason};
 use pressroom::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::task::{Facets, Metric};
+
 /// One answer, or the error in its place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -18,6 +20,8 @@ pub struct Record {
     pub ratio: Option<f64>,
     /// Index of the sample.
     pub index: usize,
+    /// Which of the questions about the sample's context this is.
+    pub turn: usize,
     /// Name of the task.
     pub task: String,
     /// Whether the press saw the question.
@@ -26,8 +30,14 @@ pub struct Record {
     pub prediction: String,
     /// Its tokens, the ending one included.
     pub token_ids: Vec<i64>,
+    /// The answers that were right.
+    pub answers: Vec<String>,
+    /// What scored the prediction.
+    pub metric: Metric,
     /// Score between 0 and 1.
     pub score: f64,
+    /// Where the sample stands within its task.
+    pub facets: Facets,
     /// Why generation ended; absent for an error.
     pub stop_reason: Option<StopReason>,
     /// Tokens of the context.
@@ -48,7 +58,7 @@ pub struct Record {
 }
 
 /// What tells one answer of a run from another.
-pub type Key = (String, Option<u64>, usize);
+pub type Key = (String, Option<u64>, usize, usize);
 
 impl Record {
     /// The press and its ratio, as messages name them.
@@ -61,7 +71,7 @@ impl Record {
 
     /// The answer's identity within its run.
     pub fn key(&self) -> Key {
-        (self.press.clone(), self.ratio.map(f64::to_bits), self.index)
+        (self.press.clone(), self.ratio.map(f64::to_bits), self.index, self.turn)
     }
 }
 
@@ -167,11 +177,15 @@ mod tests {
             press: "knorm".into(),
             ratio: Some(0.5),
             index,
+            turn: 0,
             task: "needle".into(),
             question: Regime::Hidden,
             prediction: "12345 \u{1F600}\n".into(),
             token_ids: vec![1, 2],
+            answers: vec!["12345".into()],
+            metric: Metric::StringMatch,
             score: 1.0,
+            facets: Facets::from([("depth".into(), 1.0 / 3.0)]),
             stop_reason: Some(StopReason::Eos),
             context_tokens: 10,
             achieved_ratio: 0.5,
@@ -214,7 +228,7 @@ mod tests {
         }
         let read = RunFolder::open(folder.path(), "{}").unwrap();
         for (index, (record, ratio)) in read.finished().iter().zip(&ratios).enumerate() {
-            assert_eq!(record.key(), ("knorm".into(), Some(ratio.to_bits()), index));
+            assert_eq!(record.key(), ("knorm".into(), Some(ratio.to_bits()), index, 0));
             assert_eq!(record.prefill_s.to_bits(), (1.0 + ratio).to_bits());
         }
         assert_eq!(read.finished().len(), ratios.len());

@@ -67,7 +67,7 @@ fn samples(plan: &Plan, engine: &Engine) -> Result<Vec<Sample>> {
         TaskKind::File { file, limit } => read_jsonl(file, *limit)?,
     };
     if let Some(most) = task.max_new_tokens {
-        samples.iter_mut().for_each(|sample| sample.max_new_tokens = most);
+        samples.iter_mut().flat_map(|sample| &mut sample.turns).for_each(|turn| turn.max_new_tokens = most);
     }
     Ok(samples)
 }

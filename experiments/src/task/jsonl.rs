@@ -9,7 +9,7 @@ use pressroom::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Sample;
+use super::{Facets, Metric, Sample, Turn};
 
 /// Longest answer where neither the file nor the experiment says.
 const MAX_NEW_TOKENS: usize = 50;
@@ -74,13 +74,13 @@ fn sample(row: Row, fallback: &str) -> Result<Sample, String> {
     if max_new_tokens == 0 {
         return Err("max_new_tokens is 0; at least 1 is due".into());
     }
+    let turn = Turn { question: row.question, answer_prefix: row.answer_prefix, answers, max_new_tokens };
     Ok(Sample {
         context: row.context,
-        question: row.question,
-        answer_prefix: row.answer_prefix,
-        answers,
-        max_new_tokens,
+        turns: vec![turn],
         task: row.task.unwrap_or_else(|| fallback.to_owned()),
+        metric: Metric::StringMatch,
+        facets: Facets::new(),
     })
 }
 
@@ -102,9 +102,10 @@ mod tests {
         )
         .unwrap();
         assert_eq!(rows.len(), 2);
-        assert_eq!(rows[0].answers, ["a", "7"]);
-        assert_eq!((rows[0].task.as_str(), rows[0].max_new_tokens), ("rows", 50));
-        assert_eq!((rows[1].task.as_str(), rows[1].max_new_tokens, rows[1].answer_prefix.as_str()), ("t", 3, "p"));
+        let turns: Vec<&Turn> = rows.iter().map(|row| &row.turns[0]).collect();
+        assert_eq!(turns[0].answers, ["a", "7"]);
+        assert_eq!((rows[0].task.as_str(), turns[0].max_new_tokens), ("rows", 50));
+        assert_eq!((rows[1].task.as_str(), turns[1].max_new_tokens, turns[1].answer_prefix.as_str()), ("t", 3, "p"));
     }
 
     #[test]

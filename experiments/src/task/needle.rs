@@ -4,7 +4,7 @@ use pressroom::model::TextTokenizer;
 use pressroom::random::derive_seed;
 use pressroom::{Error, Result};
 
-use super::Sample;
+use super::{Facets, Metric, Sample, Turn};
 
 /// Size and seed of the task.
 #[derive(Clone, Copy, Debug)]
@@ -153,10 +153,14 @@ fn sample(task: Needle, index: usize, tokenizer: &TextTokenizer) -> Result<Sampl
     sentences.insert((depth * sentences.len() as f64).round() as usize, needle);
     Ok(Sample {
         context: sentences.join(" "),
-        question: format!("\n\nWhat is the secret number of the {place}?"),
-        answer_prefix: String::new(),
-        answers: vec![number.to_string()],
-        max_new_tokens: task.max_new_tokens,
+        turns: vec![Turn {
+            question: format!("\n\nWhat is the secret number of the {place}?"),
+            answer_prefix: String::new(),
+            answers: vec![number.to_string()],
+            max_new_tokens: task.max_new_tokens,
+        }],
         task: "needle".into(),
+        metric: Metric::StringMatch,
+        facets: Facets::from([("depth".into(), depth), ("length".into(), task.context_tokens as f64)]),
     })
 }
