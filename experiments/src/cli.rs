@@ -143,7 +143,7 @@ pub struct AskArgs {
 /// Arguments of `calibrate`.
 #[derive(Debug, Args)]
 pub struct CalibrateArgs {
-    /// The press: qfilter, expected_attention_stats, duo_attention, lukv or kvzap
+    /// The press: qfilter, expected_attention_stats, duo_attention, headkv, lukv or kvzap
     pub press: String,
     /// Name of a model, or a folder in Hugging Face layout
     #[arg(long, value_name = "NAME|FOLDER", default_value = DEFAULT_MODEL)]

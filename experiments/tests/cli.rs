@@ -633,6 +633,38 @@ fn calibrated_side_data_is_found_by_the_press_without_being_named() {
 }
 
 #[test]
+fn few_heads_fetch_the_number_of_a_needle() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = context(folder.path(), &NEEDLE.repeat(12));
+    let model = models_home().join("smollm2-135m-instruct");
+    let made = pressroom_with(
+        &[("PRESSROOM_HOME", folder.path())],
+        &[
+            "calibrate",
+            "headkv",
+            "--model",
+            model.to_str().unwrap(),
+            "--text",
+            &text,
+            "--tokens",
+            "150",
+            "--samples",
+            "3",
+        ],
+    );
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let scores = std::fs::read_to_string(stdout(&made).trim()).unwrap();
+    let scores: std::collections::BTreeMap<String, Vec<f64>> = serde_json::from_str(&scores).unwrap();
+    assert_eq!(scores.len(), 30 * 9);
+    let texts = scores["0-0"].len();
+    assert!(texts > 1 && scores.values().all(|scores| scores.len() == texts));
+    assert!(scores.values().flatten().all(|score| (0.0..=1.0).contains(score)));
+    let mut means: Vec<f64> = scores.values().map(|scores| scores.iter().sum::<f64>() / texts as f64).collect();
+    means.sort_by(f64::total_cmp);
+    assert!(means[269] > 0.4 && means[135] < 0.05, "best {}, median {}", means[269], means[135]);
+}
+
+#[test]
 fn what_cannot_be_calibrated_is_refused() {
     let text = golden("README.md");
     let calibrate = |press: &str, file: &str| ["calibrate", press, "--text", file].map(str::to_owned);

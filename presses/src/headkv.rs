@@ -30,7 +30,7 @@ pressroom::press! {
         /// The part `1 / beta` of the budget is shared out by importance: the larger, the more even.
         beta: f64 = 1.2, Range::at_least(1.0);
         /// Folder of a JSON file of scores of every query head, `{"LAYER-HEAD": [scores, ..]}`, as the paper's authors
-        /// and those of the retrieval heads publish them.
+        /// and those of the retrieval heads publish them. Absent: what `pressroom calibrate headkv` made.
         side_data: Option<String> = None, Range::ANY;
     }
 }

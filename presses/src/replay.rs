@@ -13,6 +13,8 @@ use tch::{Kind, Tensor};
 const LOGITS: i64 = 1 << 26;
 /// Tokens replayed at once, if there is room.
 pub(crate) const BLOCK: i64 = 256;
+/// What makes the model repeat a whole context.
+pub(crate) const REPEAT: &str = "\n\nRepeat the previous context exactly.";
 /// Tokens of the chunk before that say where a chunk starts.
 const CUE: usize = 8;
 
@@ -27,7 +29,7 @@ pub(crate) struct Chunk {
 /// The chunks of a context, the template before the user's text left out.
 pub(crate) fn chunks(context: &Context<'_>, chunk_size: usize) -> Result<Vec<Chunk>> {
     let prompt = context.prompt;
-    let first = (prompt.encode)("\n\nRepeat the previous context exactly.")?;
+    let first = (prompt.encode)(REPEAT)?;
     let next = (prompt.encode)("\n\nRepeat the part of the previous context exactly, starting with")?;
     let mut start = prompt.prefix_tokens.min(context.tokens.len());
     let mut before: &[i64] = &[];

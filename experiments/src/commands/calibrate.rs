@@ -13,9 +13,6 @@ use super::print;
 use crate::cli::CalibrateArgs;
 use crate::engine::{Engine, open_model};
 
-/// What a user says who wants a text repeated.
-const REPEAT: &str = "\n\nRepeat the previous context exactly.";
-
 /// Runs `calibrate`.
 ///
 /// # Errors
@@ -45,7 +42,7 @@ pub fn calibrate(args: &CalibrateArgs) -> Result<()> {
     }
     let engine = Engine::load(&folder, args.device, args.dtype)?;
     let (prefix, suffix) = template(&engine)?;
-    let repeat = engine.tokenizer.encode(REPEAT)?;
+    let encode = |text: &str| engine.tokenizer.encode(text);
     let mut samples = Vec::new();
     for text in &texts {
         samples.extend(engine.tokenizer.encode(text)?.chunks(args.tokens).map(<[i64]>::to_vec));
@@ -56,7 +53,7 @@ pub fn calibrate(args: &CalibrateArgs) -> Result<()> {
     let mut learner = calibration(&args.press, &facts, scorer)?;
     let bar = progress(samples.len() as u64);
     for tokens in &samples {
-        let text = Text { model: &engine.model, tokens, prefix: &prefix, repeat: &repeat, suffix: &suffix };
+        let text = Text { model: &engine.model, tokens, prefix: &prefix, suffix: &suffix, encode: &encode };
         learner.learn(text)?;
         bar.inc(1);
     }

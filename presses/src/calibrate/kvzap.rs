@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Calibration, Text, look_at, mlp, nothing_learned};
 use crate::kvzap::{CONFIG, SurrogateConfig, WEIGHTS};
+use crate::replay::REPEAT;
 
 /// Hidden units of the `mlp` surrogate.
 const HIDDEN: i64 = 512;
@@ -79,7 +80,7 @@ impl Calibration for KvZapCalibration {
             return Ok(());
         }
         let read = text.tokens.len() as i64;
-        let all = [text.prefix, text.tokens, text.repeat, text.suffix, text.tokens].concat();
+        let all = [text.prefix, text.tokens, &(text.encode)(REPEAT)?, text.suffix, text.tokens].concat();
         let start = text.prefix.len() as i64;
         let needs = Needs {
             hidden_states: true,

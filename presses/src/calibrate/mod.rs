@@ -2,6 +2,7 @@
 
 mod duo_attention;
 mod expected_attention_stats;
+mod headkv;
 mod kvzap;
 mod lukv;
 mod mlp;
@@ -19,6 +20,7 @@ use pressroom::{Error, Result};
 
 pub use duo_attention::DuoAttentionCalibration;
 pub use expected_attention_stats::ExpectedAttentionStatsCalibration;
+pub use headkv::HeadKvCalibration;
 pub use kvzap::KvZapCalibration;
 pub use lukv::LuKvCalibration;
 pub use qfilter::QFilterCalibration;
@@ -47,14 +49,14 @@ pub struct Text<'a> {
     pub tokens: &'a [i64],
     /// What a chat template puts before the user's text.
     pub prefix: &'a [i64],
-    /// What a user says who wants the text before repeated.
-    pub repeat: &'a [i64],
     /// What a chat template puts between the user's text and the answer.
     pub suffix: &'a [i64],
+    /// Tokenizes what is said beside it.
+    pub encode: &'a dyn Fn(&str) -> Result<Vec<i64>>,
 }
 
 /// Presses that can be calibrated.
-pub const CALIBRATED: [&str; 5] = ["qfilter", "expected_attention_stats", "duo_attention", "lukv", "kvzap"];
+pub const CALIBRATED: [&str; 6] = ["qfilter", "expected_attention_stats", "duo_attention", "headkv", "lukv", "kvzap"];
 
 /// What calibrates `press` for `model`; `scorer` is what a wrapper is going to wrap.
 ///
@@ -65,6 +67,7 @@ pub fn calibration(press: &str, model: &ModelFacts, scorer: Arc<dyn Scorer>) -> 
         "qfilter" => Box::new(QFilterCalibration::new(model)),
         "expected_attention_stats" => Box::new(ExpectedAttentionStatsCalibration::new(model, 4)),
         "duo_attention" => Box::new(DuoAttentionCalibration::new(model, 500)),
+        "headkv" => Box::new(HeadKvCalibration::new(model)),
         "lukv" => Box::new(LuKvCalibration::new(model, scorer)),
         "kvzap" => Box::new(KvZapCalibration::new(model)),
         other => {

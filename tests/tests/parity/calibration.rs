@@ -34,7 +34,7 @@ fn statistics_and_head_scores_are_the_references() {
         let mut statistics = ExpectedAttentionStatsCalibration::new(&facts, n_sink);
         let mut heads = DuoAttentionCalibration::new(&facts, q_len);
         for tokens in &samples {
-            let text = Text { model: &model, tokens, prefix: &[], repeat: &[], suffix: &[] };
+            let text = Text { model: &model, tokens, prefix: &[], suffix: &[], encode: &|_| Ok(Vec::new()) };
             statistics.learn(text).unwrap();
             heads.learn(text).unwrap();
         }
