@@ -5,6 +5,7 @@ use std::path::Path;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use super::folder::read_optional;
 use crate::error::{Error, Result};
@@ -33,6 +34,7 @@ impl Message {
 pub struct ChatTemplate {
     environment: Environment<'static>,
     special_tokens: Map<String, Value>,
+    sha256: String,
 }
 
 impl ChatTemplate {
@@ -63,6 +65,8 @@ impl ChatTemplate {
     /// # Errors
     /// A sentence with the line of the template's mistake.
     pub fn new(source: String, special_tokens: Map<String, Value>) -> Result<Self, String> {
+        let special = Value::Object(special_tokens.clone()).to_string();
+        let sha256 = format!("{:x}", Sha256::new().chain_update(&source).chain_update(special).finalize());
         let mut environment = Environment::new();
         // What transformers sets: block lines leave no trace, and Python's string methods exist.
         environment.set_trim_blocks(true);
@@ -77,7 +81,12 @@ impl ChatTemplate {
         environment
             .add_template_owned("chat", source)
             .map_err(|error| format!("the chat template cannot be compiled: {error}"))?;
-        Ok(Self { environment, special_tokens })
+        Ok(Self { environment, special_tokens, sha256 })
+    }
+
+    /// SHA-256 of the template's source and its variables: equal ones render equally.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
     }
 
     /// Renders a conversation.

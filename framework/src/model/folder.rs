@@ -1,8 +1,10 @@
 //! A model folder in Hugging Face layout, and the names that lead to one.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use super::config::{LlamaConfig, OneOrMany};
 use super::hub;
@@ -83,6 +85,28 @@ impl ModelFolder {
     /// The checked configuration.
     pub fn config(&self) -> &LlamaConfig {
         &self.config
+    }
+
+    /// SHA-256 of everything that decides what the model answers to a prompt: weights, configuration and tokenizer, each
+    /// with its name.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn sha256(&self) -> Result<String> {
+        let entries = std::fs::read_dir(&self.path).map_err(Error::io(&self.path))?;
+        let mut names: Vec<String> =
+            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let decides = ["config.json", "generation_config.json", "tokenizer.json"];
+        names.retain(|name| decides.contains(&name.as_str()) || name.ends_with(".safetensors"));
+        names.sort();
+        let mut hash = Sha256::new();
+        for name in names {
+            let path = self.path.join(&name);
+            let mut file = File::open(&path).map_err(Error::io(&path))?;
+            hash.update(format!("{name}\0{}\0", file.metadata().map_err(Error::io(&path))?.len()));
+            std::io::copy(&mut file, &mut hash).map_err(Error::io(&path))?;
+        }
+        Ok(format!("{:x}", hash.finalize()))
     }
 
     /// Reads `generation_config.json`; without one, the tokens that `config.json` names end an answer.

@@ -1,5 +1,7 @@
 //! Greedy decoding from a compressed cache.
 
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -49,16 +51,115 @@ pub struct Asked<'a> {
 
 /// One question on its way to an answer.
 struct Running {
-    index: usize,
+    id: usize,
     cache: KvCache,
     /// What compresses while the answer grows.
     hook: Option<Box<dyn StepHook + Send>>,
     /// What is fed next: first the question, then the last token generated.
     feed: Vec<i64>,
     answer: Vec<i64>,
+    max_new_tokens: usize,
+    asked: Instant,
+    share_s: f64,
 }
 
-/// Answers each question from a fork of its cache, all sequences together in one batch per token.
+/// An answer of a batch.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// What [`Batch::ask`] gave its question.
+    pub id: usize,
+    /// The answer.
+    pub answer: Answer,
+    /// The answer's share of the batch's seconds: those of a step are divided by the tokens that each sequence fed.
+    pub share_s: f64,
+    /// Seconds from the question to the answer's end.
+    pub elapsed_s: f64,
+}
+
+/// Questions that are answered together, all sequences in one pass per token. They come and go independently, and what
+/// one answers does not depend on the others.
+pub struct Batch<'m> {
+    model: &'m Llama,
+    eos_token_ids: Vec<i64>,
+    running: Vec<Running>,
+    asked: usize,
+}
+
+impl<'m> Batch<'m> {
+    /// Nothing asked yet. `eos_token_ids` end an answer; without any, only its length does.
+    pub fn new(model: &'m Llama, eos_token_ids: Vec<i64>) -> Self {
+        Self { model, eos_token_ids, running: Vec::new(), asked: 0 }
+    }
+
+    /// Questions without an answer so far.
+    pub fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Whether every question has its answer.
+    pub fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Adds a question, to be answered from a fork of its cache, and gives the id that its answer will bear.
+    ///
+    /// # Errors
+    /// No token is to be generated, or there is no question; libtorch cannot allocate.
+    pub fn ask(&mut self, asked: Asked<'_>, max_new_tokens: usize) -> Result<usize> {
+        if max_new_tokens == 0 {
+            return Err(Error::input("max_new_tokens is 0: there is nothing to generate"));
+        }
+        if asked.question.is_empty() {
+            return Err(Error::input("a question without new tokens cannot be answered"));
+        }
+        let id = self.asked;
+        self.running.push(Running {
+            id,
+            cache: asked.context.cache.fork()?,
+            hook: asked.context.start(),
+            feed: asked.question.to_vec(),
+            answer: Vec::new(),
+            max_new_tokens,
+            asked: Instant::now(),
+            share_s: 0.0,
+        });
+        self.asked += 1;
+        Ok(id)
+    }
+
+    /// One token for every sequence; gives the answers that are complete with it. `on_token(id, token)` sees each.
+    ///
+    /// # Errors
+    /// A cache is another model's, or an operation fails. Which sequence failed is not known: all are forgotten.
+    pub fn step(&mut self, on_token: &mut dyn FnMut(usize, i64)) -> Result<Vec<Finished>> {
+        let start = Instant::now();
+        let mut running = std::mem::take(&mut self.running);
+        let next = next_tokens(self.model, &mut running)?;
+        let fed: usize = running.iter().map(|sequence| sequence.feed.len()).sum();
+        let token_s = start.elapsed().as_secs_f64() / fed.max(1) as f64;
+        let mut finished = Vec::new();
+        for (mut sequence, token) in running.into_iter().zip(next) {
+            on_token(sequence.id, token);
+            sequence.answer.push(token);
+            sequence.share_s += token_s * sequence.feed.len() as f64;
+            let stop_reason = if self.eos_token_ids.contains(&token) {
+                StopReason::Eos
+            } else if sequence.answer.len() == sequence.max_new_tokens {
+                StopReason::Length
+            } else {
+                sequence.feed = vec![token];
+                self.running.push(sequence);
+                continue;
+            };
+            let Running { id, answer: token_ids, share_s, asked, .. } = sequence;
+            let (answer, elapsed_s) = (Answer { token_ids, stop_reason }, asked.elapsed().as_secs_f64());
+            finished.push(Finished { id, answer, share_s, elapsed_s });
+        }
+        Ok(finished)
+    }
+}
+
+/// Answers each question from a fork of its cache, all sequences together in one [`Batch`].
 /// `on_token(question, id)` sees each token as it is generated. The caches stay as they are.
 ///
 /// # Errors
@@ -69,36 +170,16 @@ pub fn answer(
     options: &DecodeOptions,
     on_token: &mut dyn FnMut(usize, i64),
 ) -> Result<Vec<Answer>> {
-    if options.max_new_tokens == 0 {
-        return Err(Error::input("max_new_tokens is 0: there is nothing to generate"));
+    let mut batch = Batch::new(model, options.eos_token_ids.clone());
+    for question in asked {
+        batch.ask(*question, options.max_new_tokens)?;
     }
-    let start = |(index, Asked { context, question }): (usize, &Asked<'_>)| {
-        let (cache, hook) = (context.cache.fork()?, context.start());
-        Ok(Running { index, cache, hook, feed: question.to_vec(), answer: Vec::new() })
-    };
-    let mut running = asked.iter().enumerate().map(start).collect::<Result<Vec<_>>>()?;
-    let mut answers: Vec<(usize, Answer)> = Vec::with_capacity(asked.len());
-    while !running.is_empty() {
-        let mut unfinished = Vec::with_capacity(running.len());
-        let next = next_tokens(model, &mut running)?;
-        for (mut sequence, id) in running.into_iter().zip(next) {
-            on_token(sequence.index, id);
-            sequence.answer.push(id);
-            let stop_reason = if options.eos_token_ids.contains(&id) {
-                StopReason::Eos
-            } else if sequence.answer.len() == options.max_new_tokens {
-                StopReason::Length
-            } else {
-                sequence.feed = vec![id];
-                unfinished.push(sequence);
-                continue;
-            };
-            answers.push((sequence.index, Answer { token_ids: sequence.answer, stop_reason }));
-        }
-        running = unfinished;
+    let mut finished = Vec::with_capacity(asked.len());
+    while !batch.is_empty() {
+        finished.append(&mut batch.step(on_token)?);
     }
-    answers.sort_by_key(|(index, _)| *index);
-    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+    finished.sort_by_key(|finished| finished.id);
+    Ok(finished.into_iter().map(|finished| finished.answer).collect())
 }
 
 /// Feeds every sequence and takes its likeliest next token.

@@ -9,7 +9,7 @@ mod session;
 
 pub use compress::{ContextTokens, compress};
 pub use cuda::{Cuda, Libtorch, NoCuda, cuda};
-pub use decode::{Answer, Asked, DecodeOptions, StopReason, answer};
+pub use decode::{Answer, Asked, Batch, DecodeOptions, Finished, StopReason, answer};
 pub use device::{has_bf16, open_device};
 pub use prompt::{Prompt, PromptOptions, Question, Regime};
 pub use session::{Compressed, Decoding, LayerDecision, Session};

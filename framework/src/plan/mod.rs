@@ -1,12 +1,15 @@
 //! Experiments as resolved for one model: every session with its budgets, in the order of the report.
 
 mod device;
+mod memory;
 mod session;
 
 use serde::Serialize;
+use serde_json::Value;
 
 pub use device::{DeviceChoice, DtypeChoice};
-pub use session::{BASELINE, SessionPlan, StagePlan, sessions};
+pub use memory::MemoryBudget;
+pub use session::{BASELINE, PositionRule, SessionPlan, StagePlan, sessions};
 
 use crate::error::Result;
 use crate::model::LlamaConfig;
@@ -37,11 +40,11 @@ impl Plan {
         Ok(Self { model: spec.model.clone(), task: spec.task.clone(), run: spec.run.clone(), sessions: all })
     }
 
-    /// The plan as it is stored, JSON on several lines.
+    /// The plan as it is stored.
     ///
     /// # Errors
     /// A path is not Unicode.
-    pub fn to_json(&self) -> Result<String> {
-        serde_json::to_string_pretty(self).map_err(|error| crate::Error::input(format!("the plan: {error}")))
+    pub fn to_json(&self) -> Result<Value> {
+        serde_json::to_value(self).map_err(|error| crate::Error::input(format!("the plan: {error}")))
     }
 }

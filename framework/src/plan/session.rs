@@ -1,6 +1,6 @@
 //! Sessions: each press at each of its ratios, with one budget per layer.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::press::{Budget, Budgeting, Pipeline, Stage};
@@ -8,6 +8,16 @@ use crate::spec::{BudgetSpec, Mistakes, PressConfig, PressSpec, StageSpec, ratio
 
 /// Label of the uncompressed baseline.
 pub const BASELINE: &str = "none";
+
+/// Where the tokens after a context stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PositionRule {
+    /// After the uncompressed context.
+    Uncompressed,
+    /// After the pairs that were kept: the press moved their keys together.
+    Kept,
+}
 
 /// One press at one ratio; label and ratio together are unique in a plan.
 #[derive(Clone, Serialize)]
@@ -19,6 +29,8 @@ pub struct SessionPlan {
     pub ratio: Option<f64>,
     /// Names and parameters of the presses that decide.
     pub identity: String,
+    /// Where the tokens after the context stand.
+    pub positions: PositionRule,
     /// The presses in order, with their ratios.
     pub stages: Vec<StagePlan>,
     /// What runs on every layer.
@@ -54,10 +66,14 @@ impl StagePlan {
 }
 
 impl SessionPlan {
+    fn new(label: String, ratio: Option<f64>, stages: Vec<StagePlan>, pipeline: Pipeline) -> Self {
+        let positions = if pipeline.moves_keys() { PositionRule::Kept } else { PositionRule::Uncompressed };
+        Self { label, ratio, identity: pipeline.identity(), positions, stages, pipeline }
+    }
+
     /// Nothing compressed.
     pub fn baseline() -> Self {
-        let pipeline = Pipeline::default();
-        Self { label: BASELINE.into(), ratio: Some(0.0), identity: pipeline.identity(), stages: Vec::new(), pipeline }
+        Self::new(BASELINE.into(), Some(0.0), Vec::new(), Pipeline::default())
     }
 }
 
@@ -101,8 +117,7 @@ fn session(press: &PressSpec, swept: &BudgetSpec, layers: usize) -> Result<Sessi
         stages.push(Stage { method: stage.method.clone(), budgets });
     }
     let ratio = shown_ratio(&plans, layers);
-    let pipeline = Pipeline::new(stages, layers)?;
-    Ok(SessionPlan { label: press.label.clone(), ratio, identity: pipeline.identity(), stages: plans, pipeline })
+    Ok(SessionPlan::new(press.label.clone(), ratio, plans, Pipeline::new(stages, layers)?))
 }
 
 /// The fraction that `stages` remove together, mean over layers, if it can be told before a context is there.

@@ -82,6 +82,11 @@ impl Pipeline {
         union_of(self.layers.iter().map(|stage| stage.press.needs()).chain(context))
     }
 
+    /// Whether keys move to other positions, so that later tokens count from the kept length.
+    pub fn moves_keys(&self) -> bool {
+        self.layers.iter().any(|stage| stage.press.moves_keys())
+    }
+
     /// Names and parameters of the stages, `none` for the empty pipeline.
     pub fn identity(&self) -> String {
         if self.identity.is_empty() { "none".into() } else { self.identity.join(" > ") }

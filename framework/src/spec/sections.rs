@@ -8,7 +8,7 @@ use super::budget::budget;
 use super::report::Mistakes;
 use super::table::{Table, list, text, unknown};
 use crate::pipeline::Regime;
-use crate::plan::{DeviceChoice, DtypeChoice};
+use crate::plan::{DeviceChoice, DtypeChoice, MemoryBudget};
 use crate::press::Budget;
 
 /// `[model]`: what answers.
@@ -70,6 +70,9 @@ pub struct RunSpec {
     /// Threads of the processor; `None` leaves it to libtorch.
     #[serde(skip)]
     pub threads: Option<usize>,
+    /// Memory that the run may take; `None` takes what the machine has left.
+    #[serde(skip)]
+    pub memory: Option<MemoryBudget>,
 }
 
 const TASKS: [&str; 1] = ["needle"];
@@ -168,7 +171,8 @@ impl RunSpec {
         let baseline = table.flag("baseline", mistakes).unwrap_or(true);
         let seed = table.whole("seed", 0..=u32::MAX, mistakes).unwrap_or(DEFAULT_SEED);
         let threads = table.whole("threads", 1..=1024, mistakes).map(|threads| threads as usize);
+        let memory = table.choice("memory", mistakes);
         table.finish(mistakes);
-        Some(Self { output: output?.0.into(), baseline, seed: seed.into(), threads })
+        Some(Self { output: output?.0.into(), baseline, seed: seed.into(), threads, memory })
     }
 }
