@@ -73,6 +73,12 @@ pub struct RunArgs {
     /// Override a value of the file, as in task.samples=5
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Print what would be done, and what it would take, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Go on without the samples that cannot be asked; their records say why
+    #[arg(long)]
+    pub keep_going: bool,
     /// A plugin's library, whose presses the file may name; repeat it for several
     #[arg(long, value_name = "LIB")]
     pub plugin: Vec<PathBuf>,

@@ -10,6 +10,44 @@ use pressroom::pipeline::{
 use pressroom::plan::{DeviceChoice, DtypeChoice, SessionPlan};
 use pressroom::press::{ModelFacts, Pipeline, PromptParts};
 use pressroom::{Error, Result};
+use tch::{Device, Kind};
+
+/// What turns text into a model's tokens; it needs no weights.
+pub struct Texts {
+    /// The tokenizer.
+    pub tokenizer: TextTokenizer,
+    /// The chat template, if there is one.
+    pub template: Option<ChatTemplate>,
+    /// Positions that the model has.
+    positions: usize,
+}
+
+impl Texts {
+    /// Reads tokenizer and template of a model.
+    ///
+    /// # Errors
+    /// The folder's files are missing or broken.
+    pub fn read(folder: &ModelFolder) -> Result<Self> {
+        Ok(Self {
+            tokenizer: TextTokenizer::read(folder.path())?,
+            template: ChatTemplate::read(folder.path())?,
+            positions: usize::try_from(folder.config().max_position_embeddings).unwrap_or(0),
+        })
+    }
+
+    /// Positions of the model that are left for context and question beside an answer of `max_new_tokens`.
+    pub fn room(&self, max_new_tokens: usize) -> usize {
+        self.positions.saturating_sub(max_new_tokens)
+    }
+
+    /// Tokenizes a context and its questions with the model's template.
+    ///
+    /// # Errors
+    /// See [`Prompt::build`].
+    pub fn prompt(&self, context: &str, questions: &[Question], options: PromptOptions) -> Result<Prompt> {
+        Prompt::build(context, questions, self.template.as_ref(), &self.tokenizer, options)
+    }
+}
 
 /// A loaded model with everything that turns text into answers.
 pub struct Engine {
@@ -17,10 +55,8 @@ pub struct Engine {
     pub name: String,
     /// The model.
     pub model: Llama,
-    /// Its tokenizer.
-    pub tokenizer: TextTokenizer,
-    /// Its chat template, if it has one.
-    pub template: Option<ChatTemplate>,
+    /// What turns text into its tokens.
+    pub texts: Texts,
     /// When answers end.
     pub generation: GenerationConfig,
     /// Seconds that loading took.
@@ -33,27 +69,19 @@ impl Engine {
     /// # Errors
     /// The device cannot be used; the folder's files are missing or broken.
     pub fn load(folder: &ModelFolder, device: DeviceChoice, dtype: DtypeChoice) -> Result<Self> {
-        let start = Instant::now();
         let device = open_device(device)?;
-        let tokenizer = TextTokenizer::read(folder.path())?;
-        let template = ChatTemplate::read(folder.path())?;
-        let generation = folder.generation()?;
-        let options = LoadOptions { device, kind: dtype.resolve(has_bf16(device)), progress: loading_bar() };
-        let model = Llama::load(folder, &options)?;
-        Ok(Self { name: folder.name(), model, tokenizer, template, generation, load_s: start.elapsed().as_secs_f64() })
+        Self::on(folder, Texts::read(folder)?, device, dtype.resolve(has_bf16(device)))
     }
 
-    /// Positions of the model that are left for context and question beside an answer of `max_new_tokens`.
-    pub fn room(&self, max_new_tokens: usize) -> usize {
-        usize::try_from(self.model.config().max_position_embeddings).unwrap_or(0).saturating_sub(max_new_tokens)
-    }
-
-    /// Tokenizes a context and its questions with the model's template.
+    /// Loads the model of some texts on an open device.
     ///
     /// # Errors
-    /// See [`Prompt::build`].
-    pub fn prompt(&self, context: &str, questions: &[Question], options: PromptOptions) -> Result<Prompt> {
-        Prompt::build(context, questions, self.template.as_ref(), &self.tokenizer, options)
+    /// The folder's files are missing or broken.
+    pub fn on(folder: &ModelFolder, texts: Texts, device: Device, kind: Kind) -> Result<Self> {
+        let start = Instant::now();
+        let generation = folder.generation()?;
+        let model = Llama::load(folder, &LoadOptions { device, kind, progress: loading_bar() })?;
+        Ok(Self { name: folder.name(), model, texts, generation, load_s: start.elapsed().as_secs_f64() })
     }
 
     /// Prefills a prompt's context once for all pipelines.
@@ -61,7 +89,7 @@ impl Engine {
     /// # Errors
     /// The model itself fails; a press that fails is an error in its place of the list.
     pub fn compress(&self, prompt: &Prompt, pipelines: &[&Pipeline], seed: u64) -> Result<Vec<Result<Compressed>>> {
-        let encode = |text: &str| self.tokenizer.encode(text);
+        let encode = |text: &str| self.texts.tokenizer.encode(text);
         let context = ContextTokens {
             tokens: &prompt.context,
             question_tokens: prompt.question_tokens,

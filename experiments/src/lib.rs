@@ -6,7 +6,7 @@ mod commands;
 mod engine;
 mod plugins;
 mod results;
-mod runner;
+mod sweep;
 mod task;
 
 pub use commands::dispatch;

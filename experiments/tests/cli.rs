@@ -2,39 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod support;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 
 use pressroom::model::{TextTokenizer, models_home};
-
-fn pressroom(args: &[&str]) -> Output {
-    pressroom_with(&[], args)
-}
-
-/// With environment variables.
-fn pressroom_with(variables: &[(&str, &Path)], args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pressroom"));
-    command.envs(variables.iter().copied()).args(args).stdin(Stdio::null()).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Fails with a message that holds `expected`, without a panic.
-fn refused(args: &[&str], expected: &[&str]) {
-    refused_with(&[], args, expected);
-}
-
-fn refused_with(variables: &[(&str, &Path)], args: &[&str], expected: &[&str]) {
-    let output = pressroom_with(variables, args);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success(), "{args:?} succeeded");
-    assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
-    for part in expected {
-        assert!(stderr.contains(part), "{args:?}: {part:?} is not in {stderr}");
-    }
-}
+use support::{golden, letters, pressroom, pressroom_with, refused, refused_with, stdout};
 
 /// `PRESSROOM_BLESS=1` writes the page anew.
 #[test]
@@ -49,10 +22,6 @@ fn the_page_of_presses_is_what_the_presses_say() {
     for name in stdout(&pressroom(&["press", "list"])).lines().filter_map(|line| line.split(' ').next()) {
         assert!(printed.contains(&format!("\n## {name}\n")), "{name} has no section");
     }
-}
-
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name)
 }
 
 const NEEDLE: &str = "The bakery opens at six. The password of the lighthouse is marmalade. Ships pass at night, and the \
@@ -131,53 +100,6 @@ fn kvzip_finds_the_needle_in_half_a_cache() {
     let (held, full) =
         (result["cache"]["bytes"].as_f64().unwrap(), result["cache"]["uncompressed_bytes"].as_f64().unwrap());
     assert!((held / full - 0.5).abs() < 0.01, "{held} of {full} bytes");
-}
-
-#[test]
-fn run_writes_answers_and_resumes() {
-    let folder = tempfile::tempdir().unwrap();
-    let rows: String = ["marmalade", "six"]
-        .iter()
-        .zip(["the password of the lighthouse", "the hour at which the bakery opens"])
-        .map(|(answer, what)| {
-            let row = serde_json::json!({"context": NEEDLE.repeat(2), "question": format!("\nWhat is {what}?"), "answer": [answer], "max_new_tokens": 20, "task": "facts"});
-            format!("{row}\n")
-        })
-        .collect();
-    std::fs::write(folder.path().join("rows.jsonl"), rows).unwrap();
-    let output = folder.path().join("out");
-    let toml = format!(
-        "[model]\npath = \"smollm2-135m-instruct\"\ndtype = \"f32\"\n[task]\nfile = {:?}\n[[press]]\nname = \"knorm\"\n\
-         [[press]]\nname = \"adakv\"\npress = {{ name = \"snapkv\", window_size = 16 }}\n\
-         [sweep]\ncompression_ratio = [0.5]\n[run]\noutput = {:?}\n",
-        folder.path().join("rows.jsonl"),
-        output
-    );
-    let file = folder.path().join("run.toml");
-    std::fs::write(&file, toml).unwrap();
-    let file = file.display().to_string();
-    let first = pressroom(&["run", &file]);
-    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
-    assert!(stdout(&first).contains("adakv(snapkv)") && !stdout(&first).contains('\u{1b}'), "{}", stdout(&first));
-    let answers = std::fs::read_to_string(output.join("answers.jsonl")).unwrap();
-    let lines: Vec<serde_json::Value> = answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 2 * 3);
-    assert_eq!(
-        (&lines[0]["press"], &lines[0]["score"], &lines[0]["question"]),
-        (&"none".into(), &1.0.into(), &"hidden".into())
-    );
-    let share = lines[2]["cache_bytes"].as_f64().unwrap() / lines[0]["cache_bytes"].as_f64().unwrap();
-    assert!((share - 0.5).abs() < 0.02, "{share}");
-
-    // An interruption in the middle of a line: the rerun completes the file and repeats nothing.
-    let cut = answers.len() - 20;
-    std::fs::write(output.join("answers.jsonl"), &answers[..cut]).unwrap();
-    assert!(pressroom(&["run", &file]).status.success());
-    let resumed = std::fs::read_to_string(output.join("answers.jsonl")).unwrap();
-    assert_eq!(resumed.lines().take(5).collect::<Vec<_>>(), answers.lines().take(5).collect::<Vec<_>>());
-    let last: serde_json::Value = serde_json::from_str(resumed.lines().last().unwrap()).unwrap();
-    assert_eq!(last["token_ids"], lines[5]["token_ids"]);
-    refused(&["run", &file, "--set", "run.seed=7"], &["another plan"]);
 }
 
 #[test]
@@ -449,29 +371,6 @@ fn visible_questions_and_raw_texts_reach_the_model_as_they_are_named() {
     }
 }
 
-/// A tiny model whose tokenizer knows letters and little else: fast, and its answers mean nothing.
-fn letters(at: &Path) {
-    std::fs::create_dir_all(at).unwrap();
-    std::fs::copy(golden("tiny/gqa/model.safetensors"), at.join("model.safetensors")).unwrap();
-    let config = std::fs::read_to_string(golden("tiny/gqa/config.json")).unwrap();
-    let config = config.replace("\"max_position_embeddings\": 32", "\"max_position_embeddings\": 4096");
-    std::fs::write(at.join("config.json"), config).unwrap();
-    let vocab: serde_json::Map<String, serde_json::Value> = ["<unk>", "<s>", "</s>"]
-        .map(str::to_owned)
-        .into_iter()
-        .chain((' '..='Z').map(|letter| letter.to_string()))
-        .enumerate()
-        .map(|(id, token)| (token, id.into()))
-        .collect();
-    assert!(vocab.len() <= 64);
-    let tokenizer = serde_json::json!({
-        "version": "1.0", "decoder": {"type": "Fuse"},
-        "model": {"type": "BPE", "unk_token": "<unk>", "vocab": vocab, "merges": []},
-    });
-    std::fs::write(at.join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    std::fs::write(at.join("chat_template.jinja"), "<{{ messages[0]['content'] }}>").unwrap();
-}
-
 #[test]
 fn a_model_of_the_hub_goes_by_its_name() {
     let folder = tempfile::tempdir().unwrap();
@@ -552,66 +451,6 @@ fn libtorchs_cuda_half_is_opened_where_it_is_installed() {
     // It opens; whether there is a driver and a device is the machine's affair.
     let outcomes = [" devices; libtorch 2.", "there is no NVIDIA driver", "see no device"];
     assert!(outcomes.iter().any(|outcome| line.contains(outcome)), "{line}");
-}
-
-/// A shell script in a mount namespace of its own, if this system lets one be made.
-fn with_small_disk(script: &str) -> Option<Output> {
-    let unshare = |script: &str| {
-        Command::new("unshare").args(["--map-root-user", "--mount", "sh", "-euc", script]).stdin(Stdio::null()).output()
-    };
-    let probe = tempfile::tempdir().unwrap();
-    let mount = format!("mount -t tmpfs -o size=64k tmpfs '{}'", probe.path().display());
-    match unshare(&mount) {
-        Ok(output) if output.status.success() => Some(unshare(script).unwrap()),
-        Ok(output) => {
-            eprintln!("skipped, no file system can be mounted: {}", String::from_utf8_lossy(&output.stderr));
-            None
-        }
-        Err(error) => {
-            eprintln!("skipped, no file system can be mounted: unshare: {error}");
-            None
-        }
-    }
-}
-
-#[test]
-fn a_run_on_a_full_disk_keeps_what_it_wrote_and_goes_on_later() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    letters(&at("model"));
-    let rows: String = (0..60)
-        .map(|index| serde_json::json!({"context": format!("WHO KEEPS THE LIGHTHOUSE {index}"), "question": "WHO?", "answer": ["X"]}))
-        .map(|row| format!("{row}\n"))
-        .collect();
-    std::fs::write(at("rows.jsonl"), rows).unwrap();
-    let disk = at("disk");
-    std::fs::create_dir_all(&disk).unwrap();
-    let toml = format!(
-        "[model]\npath = {:?}\ndtype = \"f32\"\n[task]\nfile = {:?}\nmax_new_tokens = 2\n[run]\noutput = {:?}\n",
-        at("model"),
-        at("rows.jsonl"),
-        disk.join("out")
-    );
-    std::fs::write(at("run.toml"), toml).unwrap();
-    let script = format!(
-        "cd '{}'; mount -t tmpfs -o size=16k tmpfs disk; run() {{ '{}' run run.toml; }}\n\
-         if run 2> full.txt; then exit 9; fi\n\
-         cp disk/out/answers.jsonl full.jsonl\n\
-         mount -o remount,size=4m disk; run; cp disk/out/answers.jsonl whole.jsonl",
-        folder.path().display(),
-        env!("CARGO_BIN_EXE_pressroom")
-    );
-    let Some(output) = with_small_disk(&script) else { return };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let message = std::fs::read_to_string(at("full.txt")).unwrap();
-    assert!(message.contains("No space left") && message.contains("run the same command again"), "{message}");
-    assert!(!message.contains("panicked"), "{message}");
-    let read = |name: &str| std::fs::read_to_string(at(name)).unwrap();
-    let (full, whole) = (read("full.jsonl"), read("whole.jsonl"));
-    let kept = full.matches('\n').count();
-    assert!(kept > 5 && kept < 60, "{kept} answers fitted");
-    assert_eq!(whole.lines().count(), 60);
-    assert_eq!(whole.lines().take(kept).collect::<Vec<_>>(), full.lines().take(kept).collect::<Vec<_>>());
 }
 
 #[test]

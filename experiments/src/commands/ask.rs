@@ -80,7 +80,7 @@ pub fn ask(args: &AskArgs) -> Result<()> {
         regime: if args.visible { Regime::Visible } else { Regime::Hidden },
         raw: args.raw,
         max_context_length: args.max_context_length,
-        room: engine.room(args.max_new_tokens),
+        room: engine.texts.room(args.max_new_tokens),
     };
     let mut report = Report {
         model: engine.name.clone(),
@@ -102,7 +102,7 @@ pub fn ask(args: &AskArgs) -> Result<()> {
     // A visible question is part of what is compressed, so each has a context of its own.
     let rounds: Vec<&[Question]> = if args.visible { questions.chunks(1).collect() } else { vec![&questions] };
     for round in rounds {
-        let prompt = engine.prompt(&context, round, prompt_options)?;
+        let prompt = engine.texts.prompt(&context, round, prompt_options)?;
         if args.show_prompt {
             eprintln!("{}", prompt.rendered);
         }
@@ -160,7 +160,7 @@ fn decode(
             if std::io::stdout().is_terminal() || args.question.len() > 1 {
                 print(&format!("{}\n", question.text.trim()))?;
             }
-            let mut stream = engine.tokenizer.stream();
+            let mut stream = engine.texts.tokenizer.stream();
             answers.extend(answer(&engine.model, &[Asked { context, question: ids }], &options, &mut |_, id| {
                 show(&mut stream, id)
             })?);
@@ -172,7 +172,7 @@ fn decode(
     for (question, answer) in round.iter().zip(answers) {
         report.answers.push(AnswerReport {
             question: question.text.clone(),
-            text: engine.tokenizer.decode(&answer.token_ids)?,
+            text: engine.texts.tokenizer.decode(&answer.token_ids)?,
             token_ids: answer.token_ids,
             stop_reason: answer.stop_reason,
         });

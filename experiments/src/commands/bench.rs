@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use pressroom::cache::{Bits, Quantization};
 use pressroom::pipeline::{Asked, Compressed, DecodeOptions, Session, answer};
 use pressroom::press::{Budget, Params, Pipeline, Stage};
-use pressroom_kernels::dispatch::{Choice, Level};
+use pressroom_kernels::dispatch::Choice;
 use pressroom_kernels::probe;
 use serde::Serialize;
 
@@ -14,6 +14,7 @@ use super::print;
 use super::table::{bytes, table};
 use crate::cli::{BenchArgs, BenchLayout};
 use crate::engine::{Engine, open_model};
+use crate::results::Machine;
 
 /// Seconds of several rounds.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -95,27 +96,10 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     }
     let text = text(&report);
     if args.markdown {
-        let machine = machine(report.threads);
+        let machine = Machine::this();
         return print(&format!("# Speed\n\nPrinted by `pressroom bench --markdown`. {machine}\n\n{text}"));
     }
     print(&text)
-}
-
-/// The processor by its properties.
-fn machine(threads: i32) -> String {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let named = |field: &str| {
-        let line = cpuinfo.lines().find(|line| line.starts_with(field))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    };
-    let levels: Vec<&str> = Level::available().into_iter().map(Level::name).collect();
-    format!(
-        "Processor: {} (family {}), {threads} of {} cores used, instruction sets {}.",
-        named("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
-        named("cpu family").unwrap_or_else(|| "unknown".to_owned()),
-        std::thread::available_parallelism().map_or(1, usize::from),
-        levels.join(", ")
-    )
 }
 
 /// Prefills a context of that many tokens, `rounds` times.

@@ -42,10 +42,10 @@ pub fn calibrate(args: &CalibrateArgs) -> Result<()> {
     }
     let engine = Engine::load(&folder, args.device, args.dtype)?;
     let (prefix, suffix) = template(&engine)?;
-    let encode = |text: &str| engine.tokenizer.encode(text);
+    let encode = |text: &str| engine.texts.tokenizer.encode(text);
     let mut samples = Vec::new();
     for text in &texts {
-        samples.extend(engine.tokenizer.encode(text)?.chunks(args.tokens).map(<[i64]>::to_vec));
+        samples.extend(engine.texts.tokenizer.encode(text)?.chunks(args.tokens).map(<[i64]>::to_vec));
     }
     // The first samples of a long file say less than as many from all over the texts.
     let every = samples.len().div_ceil(args.samples).max(1);
@@ -67,11 +67,12 @@ pub fn calibrate(args: &CalibrateArgs) -> Result<()> {
 
 /// What the model's template puts before and after the user's text; nothing where it has none.
 fn template(engine: &Engine) -> Result<(Vec<i64>, Vec<i64>)> {
-    if engine.template.is_none() {
+    if engine.texts.template.is_none() {
         return Ok((Vec::new(), Vec::new()));
     }
-    let options = PromptOptions { regime: Regime::Hidden, raw: false, max_context_length: None, room: engine.room(0) };
-    let prompt = engine.prompt("text", &[Question::default()], options).context("rendering the template")?;
+    let options =
+        PromptOptions { regime: Regime::Hidden, raw: false, max_context_length: None, room: engine.texts.room(0) };
+    let prompt = engine.texts.prompt("text", &[Question::default()], options).context("rendering the template")?;
     Ok((prompt.context[..prompt.prefix_tokens].to_vec(), prompt.suffix))
 }
 

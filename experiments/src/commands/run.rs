@@ -1,19 +1,26 @@
 //! `pressroom run`: an experiment from a TOML file.
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pressroom::Error;
-use pressroom::plan::{Plan, SessionPlan};
+use pressroom::pipeline::{has_bf16, open_device};
+use pressroom::plan::{MemoryBudget, Plan};
 use pressroom::spec::{self, PluginSpec, Spec, TaskKind};
+use tch::Device;
 
 use super::print;
 use super::table::{bytes, table};
 use crate::cli::RunArgs;
-use crate::engine::{Engine, open_model, prepare};
+use crate::engine::{Engine, Texts, open_model, prepare};
 use crate::plugins::registry_with;
-use crate::results::{Record, RunFolder};
-use crate::runner::{RunOptions, run as run_cells};
+use crate::results::{
+    Identity, Metrics, Record, RunFolder, SessionMetrics, Versions, available_memory, digest, finished_in,
+};
+use crate::sweep::{Forecast, Memory, Rates, RunOptions, Sweep, units};
 use crate::task::{Needle, Sample, needle_samples, read_jsonl};
+
+/// Memory that a run takes on a GPU where the experiment does not say.
+const GPU_MEMORY: u64 = 8 << 30;
 
 /// Runs `run`.
 ///
@@ -26,25 +33,58 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let registry = registry_with(&args.plugin, &PluginSpec::read_all(&text, &file)?)?;
     let spec = Spec::parse(&text, &file, &registry)?;
     eprint!("{}", spec.warnings);
-    let folder = open_model(&spec.model.path)?;
-    let plan = Plan::resolve(&spec, folder.config())?;
+    let model = open_model(&spec.model.path)?;
+    let plan = Plan::resolve(&spec, model.config())?;
     if let Some(threads) = plan.run.threads {
         tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
     }
-    let output = &plan.run.output;
-    let mut results = RunFolder::open(output, &plan.to_json()?)?;
-    prepare(&plan.sessions, &folder.facts())?;
-    let engine = Engine::load(&folder, plan.model.device, plan.model.dtype)?;
-    let samples = samples(&plan, &engine)?;
-    let options = RunOptions { regime: plan.task.question, raw: plan.task.raw, seed: plan.run.seed };
-    let records = run_cells(&engine, &plan.sessions, &samples, options, &mut results, &progress())?;
-    print(&summary(&plan.sessions, &records))?;
+    prepare(&plan.sessions, &model.facts())?;
+    let device = open_device(plan.model.device)?;
+    let kind = plan.model.dtype.resolve(has_bf16(device));
+    let texts = Texts::read(&model)?;
+    let samples = samples(&plan, &texts)?;
+    let task = &plan.task;
+    let options = RunOptions { regime: task.question, raw: task.raw, seed: plan.run.seed, keep_going: args.keep_going };
+    let memory = Memory::new(model.config(), kind, memory_budget(plan.run.memory, device));
+    let template_sha256 = texts.template.as_ref().filter(|_| !task.raw).map(|template| template.sha256().to_owned());
+    let (output, done) = if args.dry_run {
+        (None, finished_in(&plan.run.output)?)
+    } else {
+        let identity = Identity {
+            versions: Versions::of_process(),
+            model_sha256: model.sha256()?,
+            template_sha256: template_sha256.clone(),
+            samples_sha256: digest(&samples)?,
+            device: format!("{device:?}"),
+            dtype: format!("{kind:?}"),
+            plan: plan.to_json()?,
+        };
+        let folder = RunFolder::open(&plan.run.output, &identity)?;
+        let done = folder.finished_keys();
+        (Some(folder), done)
+    };
+    let planned = units(&texts, &plan.sessions, &samples, options, memory, &done)?;
+    let rates = Rates::measure(model.config(), kind, device)?;
+    let longest = |sample: usize, turn: usize| samples[sample].turns[turn].max_new_tokens;
+    let forecast = Forecast::of(&planned, memory, rates, model.config(), longest);
+    eprintln!("{}", told(&forecast, memory, samples.len(), done.len()));
+    for (sample, turn, error) in &planned.refused {
+        eprintln!("error: sample {sample}, question {turn}: {error}");
+    }
+    let Some(mut folder) = output else { return Ok(()) };
+    let engine = Engine::on(&model, texts, device, kind)?;
+    let sweep = Sweep { sessions: &plan.sessions, samples: &samples, options, memory };
+    let records = sweep.run(&engine, &planned, &mut folder, &progress())?;
+    let sessions: Vec<SessionMetrics> =
+        plan.sessions.iter().map(|session| SessionMetrics::of(session, &records)).collect();
+    print(&summary(&sessions))?;
+    folder.write_json("metrics.json", &Metrics { question: task.question, template_sha256, sessions })?;
     report_errors(&records);
     eprintln!(
-        "{} samples, question {}, positions count from the uncompressed context; {}",
+        "{} samples, question {}, positions count from the uncompressed context unless a press moves keys; {}",
         samples.len(),
-        plan.task.question,
-        output.join("answers.jsonl").display()
+        task.question,
+        folder.path().join("answers.jsonl").display()
     );
     if !records.is_empty() && records.iter().all(|record| record.error.is_some()) {
         anyhow::bail!("no press could answer any sample");
@@ -52,7 +92,29 @@ pub fn run(args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-fn samples(plan: &Plan, engine: &Engine) -> Result<Vec<Sample>> {
+/// What the experiment allows, or most of what the machine has left.
+fn memory_budget(given: Option<MemoryBudget>, device: Device) -> u64 {
+    match given {
+        Some(MemoryBudget(bytes)) => bytes,
+        None if device.is_cuda() => GPU_MEMORY,
+        None => available_memory().map_or(GPU_MEMORY, |bytes| bytes / 10 * 8),
+    }
+}
+
+/// The plan, in two lines.
+fn told(forecast: &Forecast, memory: Memory, samples: usize, done: usize) -> String {
+    let Forecast { prefills, sessions, answers, prefill_tokens, peak_bytes, seconds } = forecast;
+    let finished = if done > 0 { format!(", {done} answers are there already") } else { String::new() };
+    format!(
+        "plan: {samples} samples{finished}; {prefills} prefills ({prefill_tokens} tokens) serve {sessions} sessions, \
+         which answer {answers} questions\n      memory about {} of {} allowed; at most about {} on this machine",
+        bytes(u128::from(*peak_bytes)),
+        bytes(u128::from(memory.budget)),
+        HumanDuration(std::time::Duration::from_secs_f64(seconds.ceil()))
+    )
+}
+
+fn samples(plan: &Plan, texts: &Texts) -> Result<Vec<Sample>> {
     let task = &plan.task;
     let mut samples = match &task.kind {
         TaskKind::Needle { context_tokens, samples } => {
@@ -62,7 +124,7 @@ fn samples(plan: &Plan, engine: &Engine) -> Result<Vec<Sample>> {
                 max_new_tokens: task.max_new_tokens.unwrap_or(24),
                 seed: plan.run.seed,
             };
-            needle_samples(needle, &engine.tokenizer)?
+            needle_samples(needle, &texts.tokenizer)?
         }
         TaskKind::File { file, limit } => read_jsonl(file, *limit)?,
     };
@@ -73,36 +135,22 @@ fn samples(plan: &Plan, engine: &Engine) -> Result<Vec<Sample>> {
 }
 
 /// One row per press and ratio: means over the samples that were answered.
-fn summary(sessions: &[SessionPlan], records: &[Record]) -> String {
-    let rows = sessions
-        .iter()
-        .map(|session| {
-            let own: Vec<&Record> = records
-                .iter()
-                .filter(|record| {
-                    record.press == session.label && record.ratio == session.ratio && record.error.is_none()
-                })
-                .collect();
-            let count = own.len().max(1) as f64;
-            let mean = |value: fn(&Record) -> f64| own.iter().map(|record| value(record)).sum::<f64>() / count;
-            let held = mean(|record| record.cache_bytes as f64);
-            let full = mean(|record| record.uncompressed_bytes as f64);
-            let tokens: usize = own.iter().map(|record| record.token_ids.len()).sum();
-            let seconds: f64 = own.iter().map(|record| record.decode_s).sum();
-            let known = |text: String| if own.is_empty() { "failed".to_owned() } else { text };
-            vec![
-                session.label.clone(),
-                known(format!("{:.2}", session.ratio.unwrap_or(mean(|record| record.achieved_ratio)))),
-                known(format!("{:.1} %", 100.0 * mean(|record| record.score))),
-                known(bytes(held as u128)),
-                known(format!("{:.1} %", 100.0 * held / full)),
-                known(format!("{:.2}", mean(|record| record.prefill_s))),
-                known(format!("{:.1}", tokens as f64 / seconds)),
-            ]
-        })
-        .collect();
+fn summary(sessions: &[SessionMetrics]) -> String {
+    let row = |session: &SessionMetrics| {
+        let shown = |value: Option<f64>, show: &dyn Fn(f64) -> String| value.map_or("failed".to_owned(), show);
+        let share = session.cache_bytes.zip(session.uncompressed_bytes).map(|(held, full)| 100.0 * held / full);
+        vec![
+            session.press.clone(),
+            shown(session.ratio.or(session.achieved_ratio), &|ratio| format!("{ratio:.2}")),
+            shown(session.score, &|score| format!("{:.1} %", 100.0 * score)),
+            shown(session.cache_bytes, &|held| bytes(held as u128)),
+            shown(share, &|share| format!("{share:.1} %")),
+            shown(session.prefill_s, &|seconds| format!("{seconds:.2}")),
+            shown(session.decode_tokens_per_s, &|rate| format!("{rate:.1}")),
+        ]
+    };
     let header = ["press", "ratio", "accuracy", "cache bytes", "of uncompressed", "prefill s", "decode tokens/s"];
-    table(&header, rows)
+    table(&header, sessions.iter().map(row).collect())
 }
 
 fn report_errors(records: &[Record]) {
@@ -118,7 +166,7 @@ fn report_errors(records: &[Record]) {
 
 fn progress() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} answers, {eta} left") {
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} answers, {per_sec}, {eta} left") {
         bar.set_style(style);
     }
     bar

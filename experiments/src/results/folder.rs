@@ -1,112 +1,59 @@
-//! What a run leaves behind: one JSON line per answer, written as soon as it is known.
+//! The folder of a run: `plan.json`, `machine.json`, the journal `answers.jsonl`, and `metrics.json` at the end.
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use pressroom::pipeline::{Regime, StopReason};
 use pressroom::{Error, Result};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
-use crate::task::{Facets, Metric};
+use super::disk::{Disk, Os, sync_folder_of, write_whole};
+use super::identity::{Identity, differences};
+use super::{Key, Machine, Record, line};
 
-/// One answer, or the error in its place.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// Label of the press.
-    pub press: String,
-    /// Compression ratio asked for (mean over layers); absent where a budget is a number of tokens or the press's own.
-    pub ratio: Option<f64>,
-    /// Index of the sample.
-    pub index: usize,
-    /// Which of the questions about the sample's context this is.
-    pub turn: usize,
-    /// Name of the task.
-    pub task: String,
-    /// Whether the press saw the question.
-    pub question: Regime,
-    /// The generated text.
-    pub prediction: String,
-    /// Its tokens, the ending one included.
-    pub token_ids: Vec<i64>,
-    /// The answers that were right.
-    pub answers: Vec<String>,
-    /// What scored the prediction.
-    pub metric: Metric,
-    /// Score between 0 and 1.
-    pub score: f64,
-    /// Where the sample stands within its task.
-    pub facets: Facets,
-    /// Why generation ended; absent for an error.
-    pub stop_reason: Option<StopReason>,
-    /// Tokens of the context.
-    pub context_tokens: usize,
-    /// The fraction of the KV pairs that was removed, over all layers and heads.
-    pub achieved_ratio: f64,
-    /// Allocated bytes of the compressed cache, before the question.
-    pub cache_bytes: u64,
-    /// Bytes that the context takes uncompressed.
-    pub uncompressed_bytes: u64,
-    /// Seconds of the prefill that served all presses of the sample.
-    pub prefill_s: f64,
-    /// Seconds of question and generation.
-    pub decode_s: f64,
-    /// What went wrong, if anything did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
+/// The journal's name in a run folder.
+const JOURNAL: &str = "answers.jsonl";
 
-/// What tells one answer of a run from another.
-pub type Key = (String, Option<u64>, usize, usize);
-
-impl Record {
-    /// The press and its ratio, as messages name them.
-    pub fn named(&self) -> String {
-        match self.ratio {
-            Some(ratio) => format!("{} at {ratio:.2}", self.press),
-            None => self.press.clone(),
-        }
-    }
-
-    /// The answer's identity within its run.
-    pub fn key(&self) -> Key {
-        (self.press.clone(), self.ratio.map(f64::to_bits), self.index, self.turn)
-    }
-}
-
-/// The folder of a run: `plan.json` and `answers.jsonl`.
+/// A run folder that this process alone writes to.
 pub struct RunFolder {
     path: PathBuf,
-    answers: BufWriter<File>,
+    journal: File,
+    disk: Box<dyn Disk>,
     finished: Vec<Record>,
+    /// What a failed write has left behind is sorted out when the folder is opened again, not before.
+    failed: bool,
+    /// Held as long as the folder is open; the operating system lets go of it however the process ends.
+    _lock: File,
 }
 
 impl RunFolder {
-    /// Opens or makes a run folder. What an interrupted run of the same plan finished is read back; half a line at
-    /// the end, which an interruption can leave, is dropped.
+    /// Opens or makes a run folder. What an interrupted run of the same plan finished is read back; damaged lines and
+    /// answers that failed are dropped.
     ///
     /// # Errors
-    /// The folder holds another plan's results, or cannot be written.
-    pub fn open(path: &Path, plan: &str) -> Result<Self> {
+    /// The folder holds another run's results (all that differs is named), another process is at work in it, or it
+    /// cannot be written.
+    pub fn open(path: &Path, identity: &Identity) -> Result<Self> {
+        Self::open_on(path, identity, Box::new(Os))
+    }
+
+    fn open_on(path: &Path, identity: &Identity, mut disk: Box<dyn Disk>) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(Error::io(path))?;
-        let plan_path = path.join("plan.json");
-        match std::fs::read_to_string(&plan_path) {
-            Ok(stored) if stored == plan => {}
-            Ok(_) => {
-                return Err(Error::file(
-                    path,
-                    "holds results of another plan (its plan.json differs); choose another [run] output or remove the folder",
-                ));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => write_whole(&plan_path, plan)?,
-            Err(error) => return Err(Error::io(&plan_path)(error)),
-        }
-        let answers_path = path.join("answers.jsonl");
-        let finished = recover(&answers_path)?;
-        let file =
-            OpenOptions::new().create(true).append(true).open(&answers_path).map_err(Error::io(&answers_path))?;
-        Ok(Self { path: path.to_owned(), answers: BufWriter::new(file), finished })
+        let lock = lock(path)?;
+        settle(disk.as_mut(), path, identity)?;
+        let journal_path = path.join(JOURNAL);
+        let finished = recover(disk.as_mut(), &journal_path)?;
+        let journal =
+            OpenOptions::new().create(true).append(true).open(&journal_path).map_err(Error::io(&journal_path))?;
+        sync_folder_of(disk.as_mut(), &journal_path)?;
+        Ok(Self { path: path.to_owned(), journal, disk, finished, failed: false, _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Answers of earlier runs of this plan.
@@ -119,142 +66,142 @@ impl RunFolder {
         self.finished.iter().map(Record::key).collect()
     }
 
-    /// Appends an answer and hands it to the operating system.
+    /// Appends answers; when this returns they survive a power failure.
     ///
     /// # Errors
-    /// The disk is full or the file cannot be written; what was written before stays.
-    pub fn append(&mut self, record: &Record) -> Result<()> {
-        let path = self.path.join("answers.jsonl");
-        let mut line = serde_json::to_string(record).map_err(|error| Error::file(&path, error.to_string()))?;
-        line.push('\n');
-        let written = self.answers.write_all(line.as_bytes()).and_then(|()| self.answers.flush());
-        written.map_err(|error| {
-            Error::file(
-                &path,
-                format!("{error}; the answers written so far are kept, make room and run the same command again"),
-            )
+    /// The disk is full or the file cannot be written; what was appended before stays. Nothing can be appended after.
+    pub fn append(&mut self, records: &[Record]) -> Result<()> {
+        let path = self.path.join(JOURNAL);
+        if self.failed {
+            return Err(Error::file(path, "could not be written before; run the same command again"));
+        }
+        let mut lines = String::new();
+        for record in records {
+            let object = serde_json::to_string(record).map_err(|error| Error::file(&path, error.to_string()))?;
+            lines += &line::seal(&object);
+        }
+        let written = self.disk.write(&mut self.journal, lines.as_bytes());
+        written.and_then(|()| self.disk.sync(&self.journal)).map_err(|error| {
+            self.failed = true;
+            let hint = "the answers written so far are kept, make room and run the same command again";
+            Error::file(path, format!("{error}; {hint}"))
         })
     }
+
+    /// Writes a JSON file beside the journal, whole or not at all.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_json(&mut self, name: &str, content: &impl Serialize) -> Result<()> {
+        write_json(self.disk.as_mut(), &self.path.join(name), content)
+    }
 }
 
-/// Complete, error-free records of a file that an interruption may have cut; the file is cut back to them.
-fn recover(path: &Path) -> Result<Vec<Record>> {
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() => {}
-        Ok(_) => return Ok(Vec::new()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::io(path)(error)),
+/// The answers of a run folder, errors included; the folder stays as it is.
+///
+/// # Errors
+/// There is no journal, or it is another version's.
+pub fn read_records(folder: &Path) -> Result<Vec<Record>> {
+    let path = folder.join(JOURNAL);
+    let journal = std::fs::read(&path).map_err(Error::io(&path))?;
+    Ok(records(&path, &journal)?.into_iter().map(|(record, _)| record).collect())
+}
+
+/// Keys of the answers that a folder holds, whatever run they are of; none where there is no folder.
+///
+/// # Errors
+/// The journal cannot be read, or is another version's.
+pub fn finished_in(folder: &Path) -> Result<HashSet<Key>> {
+    let there = folder.join(JOURNAL).exists();
+    let all = if there { read_records(folder)? } else { Vec::new() };
+    Ok(all.into_iter().filter(|record| record.error.is_none()).map(|record| record.key()).collect())
+}
+
+/// Takes the folder for this process.
+fn lock(path: &Path) -> Result<File> {
+    let path = path.join("lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(Error::io(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::file(path, "another process is at work in this run folder; wait for it, or end it"))
+        }
+        Err(TryLockError::Error(error)) => Err(Error::io(path)(error)),
     }
-    let text = std::fs::read(path).map_err(Error::io(path))?;
-    let (mut records, mut kept) = (Vec::new(), String::new());
-    for line in text.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n")) {
-        let record = serde_json::from_slice::<Record>(line).ok().filter(|record| record.error.is_none());
-        // The line itself is kept, not what it would be written as now.
-        if let (Some(record), Ok(line)) = (record, std::str::from_utf8(line)) {
-            records.push(record);
-            kept += line;
+}
+
+/// Makes sure that the folder is this run's: it says so already, or it is new and says so from now on.
+fn settle(disk: &mut dyn Disk, folder: &Path, identity: &Identity) -> Result<()> {
+    let path = folder.join("plan.json");
+    let now = serde_json::to_value(identity).map_err(|error| Error::file(&path, error.to_string()))?;
+    let Some(stored) = read_if_there(&path)? else {
+        write_json(disk, &folder.join("machine.json"), &Machine::this())?;
+        return write_json(disk, &path, &now);
+    };
+    let stored: Value = serde_json::from_slice(&stored)
+        .map_err(|error| Error::file(&path, format!("{error}; restore it, or choose another [run] output")))?;
+    let differences = differences(&stored, &now);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Error::file(
+        folder,
+        format!(
+            "holds results of another run; choose another [run] output or remove the folder. What differs:\n  {}",
+            differences.join("\n  ")
+        ),
+    ))
+}
+
+fn write_json(disk: &mut dyn Disk, path: &Path, content: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(content).map_err(|error| Error::file(path, error.to_string()))?;
+    text.push('\n');
+    write_whole(disk, path, text.as_bytes())
+}
+
+/// Error-free records of a journal that an interruption may have cut; the file is brought back to them.
+fn recover(disk: &mut dyn Disk, path: &Path) -> Result<Vec<Record>> {
+    let Some(journal) = read_if_there(path)? else { return Ok(Vec::new()) };
+    let (mut seen, mut finished, mut kept) = (HashSet::new(), Vec::new(), Vec::new());
+    for (record, line) in records(path, &journal)? {
+        if record.error.is_none() && seen.insert(record.key()) {
+            // The line itself is kept, not what it would be written as now.
+            kept.extend_from_slice(line);
+            kept.push(b'\n');
+            finished.push(record);
         }
     }
-    if kept.as_bytes() != text {
-        write_whole(path, &kept)?;
+    if kept != journal {
+        tracing::info!(
+            "{}: {} bytes of failed or damaged answers dropped",
+            path.display(),
+            journal.len() - kept.len().min(journal.len())
+        );
+        write_whole(disk, path, &kept)?;
     }
-    Ok(records)
+    Ok(finished)
 }
 
-/// Writes a file beside its place and moves it there, so that it is never half there.
-fn write_whole(path: &Path, text: &str) -> Result<()> {
-    let partial = path.with_extension("partial");
-    std::fs::write(&partial, text).map_err(Error::io(&partial))?;
-    std::fs::rename(&partial, path).map_err(Error::io(path))
+/// The records of a journal with their lines.
+fn records<'a>(path: &Path, journal: &'a [u8]) -> Result<Vec<(Record, &'a [u8])>> {
+    let read = |line: &'a [u8]| match serde_json::from_slice(line) {
+        Ok(record) => Ok((record, line)),
+        Err(error) => {
+            let shown = String::from_utf8_lossy(&line[..line.len().min(120)]);
+            Err(Error::file(path, format!("is no journal of this version: {error} in {shown}")))
+        }
+    };
+    line::whole_lines(journal).into_iter().map(read).collect()
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+        Ok(_) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(path)(error)),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(index: usize) -> Record {
-        Record {
-            press: "knorm".into(),
-            ratio: Some(0.5),
-            index,
-            turn: 0,
-            task: "needle".into(),
-            question: Regime::Hidden,
-            prediction: "12345 \u{1F600}\n".into(),
-            token_ids: vec![1, 2],
-            answers: vec!["12345".into()],
-            metric: Metric::StringMatch,
-            score: 1.0,
-            facets: Facets::from([("depth".into(), 1.0 / 3.0)]),
-            stop_reason: Some(StopReason::Eos),
-            context_tokens: 10,
-            achieved_ratio: 0.5,
-            cache_bytes: 5,
-            uncompressed_bytes: 10,
-            prefill_s: 0.1,
-            decode_s: 0.2,
-            error: None,
-        }
-    }
-
-    #[test]
-    fn a_run_cut_at_any_byte_keeps_every_whole_answer() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut run = RunFolder::open(folder.path(), "{}").unwrap();
-        run.append(&record(0)).unwrap();
-        run.append(&record(1)).unwrap();
-        let path = folder.path().join("answers.jsonl");
-        let whole = std::fs::read(&path).unwrap();
-        let first = whole.iter().position(|&byte| byte == b'\n').unwrap() + 1;
-        for cut in 0..=whole.len() {
-            std::fs::write(&path, &whole[..cut]).unwrap();
-            let mut run = RunFolder::open(folder.path(), "{}").unwrap();
-            let expected = usize::from(cut >= first) + usize::from(cut >= whole.len());
-            assert_eq!(run.finished().len(), expected, "cut at {cut}");
-            run.append(&record(7)).unwrap();
-            assert_eq!(RunFolder::open(folder.path(), "{}").unwrap().finished().len(), expected + 1, "cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn numbers_come_back_with_all_their_bits() {
-        let folder = tempfile::tempdir().unwrap();
-        // Ratios that a short decimal does not say exactly, and the neighbours of one.
-        let mut ratios = vec![1.0 / 3.0, 0.1 + 0.2, 0.7, f64::MIN_POSITIVE, 1.0 - f64::EPSILON, 5e-324];
-        ratios.extend((0..2000u64).map(|step| f64::from_bits(0.9f64.to_bits() + step * 7_919)));
-        let mut run = RunFolder::open(folder.path(), "{}").unwrap();
-        for (index, &ratio) in ratios.iter().enumerate() {
-            run.append(&Record { ratio: Some(ratio), prefill_s: 1.0 + ratio, ..record(index) }).unwrap();
-        }
-        let read = RunFolder::open(folder.path(), "{}").unwrap();
-        for (index, (record, ratio)) in read.finished().iter().zip(&ratios).enumerate() {
-            assert_eq!(record.key(), ("knorm".into(), Some(ratio.to_bits()), index, 0));
-            assert_eq!(record.prefill_s.to_bits(), (1.0 + ratio).to_bits());
-        }
-        assert_eq!(read.finished().len(), ratios.len());
-    }
-
-    #[test]
-    fn another_plan_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        RunFolder::open(folder.path(), "{}").unwrap();
-        let error = RunFolder::open(folder.path(), "{\"a\": 1}").err().unwrap().to_string();
-        assert!(error.contains("another plan"), "{error}");
-    }
-
-    #[test]
-    fn failed_answers_are_computed_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut run = RunFolder::open(folder.path(), "{}").unwrap();
-        run.append(&Record { error: Some("too short".into()), ..record(0) }).unwrap();
-        assert!(RunFolder::open(folder.path(), "{}").unwrap().finished().is_empty());
-    }
-
-    #[test]
-    fn a_full_disk_is_an_error_that_says_what_to_do() {
-        let folder = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink("/dev/full", folder.path().join("answers.jsonl")).unwrap();
-        let error = RunFolder::open(folder.path(), "{}").unwrap().append(&record(0)).unwrap_err().to_string();
-        assert!(error.contains("No space left") && error.contains("run the same command again"), "{error}");
-    }
-}
+mod tests;

@@ -6,6 +6,8 @@ mod needle;
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 pub use jsonl::read_jsonl;
 pub use metric::Metric;
 pub use needle::{Needle, needle_samples};
@@ -14,7 +16,7 @@ pub use needle::{Needle, needle_samples};
 pub type Facets = BTreeMap<String, f64>;
 
 /// One context and what is asked about it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sample {
     /// The text that is compressed.
     pub context: String,
@@ -29,7 +31,7 @@ pub struct Sample {
 }
 
 /// One question and the answers that count as right.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Turn {
     /// What is asked.
     pub question: String,

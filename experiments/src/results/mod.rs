@@ -1,0 +1,15 @@
+//! What a run leaves behind: every answer in a journal that survives interruptions, and what the run was.
+
+mod disk;
+mod folder;
+mod identity;
+mod line;
+mod machine;
+mod metrics;
+mod record;
+
+pub use folder::{RunFolder, finished_in};
+pub use identity::{Identity, Versions, digest};
+pub use machine::{Machine, available_memory};
+pub use metrics::{Metrics, SessionMetrics};
+pub use record::{Key, Record};

@@ -1,0 +1,178 @@
+//! A sweep: presses x ratios x questions for the price of a few prefills.
+//!
+//! One prefill of a sample's context serves every press and ratio. All questions to all compressed caches are decoded
+//! together, across samples too, as far as memory allows; each answer is in the journal as soon as it is known.
+
+mod desk;
+mod forecast;
+mod memory;
+mod unit;
+
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+use pressroom::pipeline::Regime;
+use pressroom::plan::SessionPlan;
+use pressroom::press::Pipeline;
+use pressroom::{Error, Result};
+
+use crate::engine::Engine;
+use crate::results::{Record, RunFolder};
+use crate::task::Sample;
+
+use desk::Desk;
+pub use forecast::{Forecast, Rates};
+pub use memory::Memory;
+pub use unit::{Planned, Unit, units};
+
+/// Sequences from which on more of them make a step no cheaper for each: the weights are read once for all of them, and
+/// that is what a step costs at first.
+const ENOUGH: usize = 64;
+
+/// What every sample of a run shares.
+#[derive(Clone, Copy, Debug)]
+pub struct RunOptions {
+    /// Whether presses see the question.
+    pub regime: Regime,
+    /// Use contexts as they are, without the chat template.
+    pub raw: bool,
+    /// Seed of random presses.
+    pub seed: u64,
+    /// Whether samples that cannot be asked become records with an error instead of ending the run.
+    pub keep_going: bool,
+}
+
+/// The questions of an experiment.
+pub struct Sweep<'a> {
+    /// The press at each ratio.
+    pub sessions: &'a [SessionPlan],
+    /// The contexts with their questions.
+    pub samples: &'a [Sample],
+    /// What the samples share.
+    pub options: RunOptions,
+    /// Bounds what lives at once.
+    pub memory: Memory,
+}
+
+impl Sweep<'_> {
+    /// Answers what is due in `planned` and writes each answer as soon as it is known.
+    ///
+    /// # Errors
+    /// A context cannot be prefilled (unless the run keeps going), or the results cannot be written. A press that fails
+    /// is a record with an error for every question.
+    pub fn run(
+        &self,
+        engine: &Engine,
+        planned: &Planned,
+        folder: &mut RunFolder,
+        progress: &ProgressBar,
+    ) -> Result<Vec<Record>> {
+        let mut records = folder.finished().to_vec();
+        progress.set_length((records.len() + planned.answers()) as u64);
+        progress.set_position(records.len() as u64);
+        progress.reset_eta();
+        let mut keep = |new: Vec<Record>| -> Result<()> {
+            if !new.is_empty() {
+                folder.append(&new)?;
+                progress.inc(new.len() as u64);
+                records.extend(new);
+            }
+            Ok(())
+        };
+        for (sample, turn, error) in &planned.refused {
+            let failed = |session: &SessionPlan| self.failed(session, *sample, *turn, error);
+            keep(self.sessions.iter().map(failed).collect())?;
+        }
+        let mut desk = Desk::new(engine);
+        let mut waiting = planned.units.iter().peekable();
+        loop {
+            let fits = |unit: &Unit| desk.is_empty() || self.memory.fits(unit, desk.bytes());
+            if let Some(unit) = waiting.next_if(|unit| desk.len() < ENOUGH && fits(unit)) {
+                keep(self.admit(engine, unit, &mut desk)?)?;
+            } else if desk.is_empty() {
+                break;
+            } else {
+                keep(desk.step())?;
+            }
+        }
+        progress.finish_and_clear();
+        let order = |record: &Record| {
+            self.sessions.iter().position(|plan| plan.label == record.press && plan.ratio == record.ratio)
+        };
+        records.sort_by_key(|record| (record.index, order(record), record.turn));
+        Ok(records)
+    }
+
+    /// Prefills a unit and asks its questions. Gives the records of what cannot be answered.
+    fn admit(&self, engine: &Engine, unit: &Unit, desk: &mut Desk<'_>) -> Result<Vec<Record>> {
+        let sample = &self.samples[unit.sample];
+        let plans: Vec<&SessionPlan> = unit.due.iter().map(|due| &self.sessions[due.session]).collect();
+        let pipelines: Vec<&Pipeline> = plans.iter().map(|plan| &plan.pipeline).collect();
+        let start = Instant::now();
+        let prompt = unit::prompt(&engine.texts, sample, &unit.turns, self.options);
+        let outcomes = prompt.and_then(|prompt| {
+            let seed = self.options.seed.wrapping_add(unit.sample as u64);
+            Ok((engine.compress(&prompt, &pipelines, seed)?, prompt))
+        });
+        let (outcomes, prompt) = match outcomes {
+            Ok(outcomes) => outcomes,
+            Err(error) if self.options.keep_going => {
+                let error = error.to_string();
+                let due =
+                    unit.due.iter().zip(&plans).flat_map(|(due, plan)| due.turns.iter().map(move |turn| (plan, turn)));
+                return Ok(due.map(|(plan, turn)| self.failed(plan, unit.sample, *turn, &error)).collect());
+            }
+            Err(error) => return Err(Error::Input(format!("sample {}: {error}", unit.sample))),
+        };
+        let prefill_s = start.elapsed().as_secs_f64();
+        let mut failed = Vec::new();
+        for ((due, plan), outcome) in unit.due.iter().zip(&plans).zip(outcomes) {
+            let blanks = due.turns.iter().map(|turn| {
+                let context_tokens = prompt.context.len();
+                let blank = Record {
+                    context_tokens,
+                    truncated_tokens: prompt.truncated,
+                    uncompressed_bytes: engine.uncompressed_bytes(context_tokens),
+                    prefill_s,
+                    ..self.blank(plan, unit.sample, *turn)
+                };
+                (blank, &sample.turns[*turn], prompt.questions[unit.place(*turn)].as_slice())
+            });
+            failed.extend(desk.ask(outcome, blanks.collect(), due.bytes));
+        }
+        Ok(failed)
+    }
+
+    /// A record of a question before anything is known of its answer.
+    fn blank(&self, plan: &SessionPlan, index: usize, turn: usize) -> Record {
+        let sample = &self.samples[index];
+        Record {
+            press: plan.label.clone(),
+            ratio: plan.ratio,
+            index,
+            turn,
+            task: sample.task.clone(),
+            question: self.options.regime,
+            prediction: String::new(),
+            token_ids: Vec::new(),
+            answers: sample.turns[turn].answers.clone(),
+            metric: sample.metric,
+            score: 0.0,
+            facets: sample.facets.clone(),
+            stop_reason: None,
+            context_tokens: 0,
+            truncated_tokens: 0,
+            achieved_ratio: 0.0,
+            cache_bytes: 0,
+            uncompressed_bytes: 0,
+            prefill_s: 0.0,
+            decode_s: 0.0,
+            elapsed_s: 0.0,
+            error: None,
+        }
+    }
+
+    fn failed(&self, plan: &SessionPlan, index: usize, turn: usize, error: &str) -> Record {
+        Record { error: Some(error.to_owned()), ..self.blank(plan, index, turn) }
+    }
+}
