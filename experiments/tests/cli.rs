@@ -372,6 +372,41 @@ fn visible_questions_and_raw_texts_reach_the_model_as_they_are_named() {
 }
 
 #[test]
+fn every_generated_task_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    letters(&at("model"));
+    for (task, questions) in [("needle", 1), ("unlike", 1), ("instructions", 8), ("synthetic", 13), ("continuation", 1)]
+    {
+        let toml = format!(
+            "[model]\npath = {:?}\ndtype = \"f32\"\n[task]\nname = {task:?}\nsamples = 1\ncontext_tokens = 2048\n\
+             max_new_tokens = 2\n[[press]]\nname = \"knorm\"\ncompression_ratio = 0.5\n[run]\noutput = {:?}\n",
+            at("model"),
+            at(task)
+        );
+        std::fs::write(at("run.toml"), toml).unwrap();
+        let output = pressroom(&["run", at("run.toml").to_str().unwrap()]);
+        assert!(output.status.success(), "{task}: {}", String::from_utf8_lossy(&output.stderr));
+        let answers = std::fs::read_to_string(at(task).join("answers.jsonl")).unwrap();
+        let records: Vec<serde_json::Value> = answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(records.len(), 2 * questions, "{task}");
+        for record in &records {
+            assert!(record.get("error").is_none(), "{task}: {record}");
+            assert!((1900..2100).contains(&record["context_tokens"].as_u64().unwrap()), "{task}: {record}");
+            let measure = |name: &str| record["measures"][name].as_f64();
+            if task != "continuation" {
+                assert!(measure("strict").is_some() && !record["token_ids"].as_array().unwrap().is_empty());
+                continue;
+            }
+            assert!(record["token_ids"].as_array().unwrap().is_empty() && measure("nll").unwrap() > 0.0);
+            let whole = record["press"] == "none";
+            assert_eq!(whole, measure("kl").unwrap() < 1e-6, "{record}");
+            assert_eq!(whole, measure("agreement").unwrap() == 1.0, "{record}");
+        }
+    }
+}
+
+#[test]
 fn a_model_of_the_hub_goes_by_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("hub");

@@ -6,7 +6,7 @@ use pressroom::spec::Spec;
 
 fuzz_target!(|text: &str| {
     let registry = pressroom_presses::registry().expect("the built-in presses");
-    if let Err(error) = Spec::parse(text, "input.toml", &registry) {
+    if let Err(error) = Spec::parse(text, "input.toml", &registry, &[]) {
         assert!(error.to_string().contains("--> input.toml:"), "{error}");
     }
     let _ = Spec::parse_pipeline(text, "input.toml", &registry);

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use pressroom::Error;
 use pressroom::model::TokenStream;
 use pressroom::pipeline::{
-    Answer, Asked, Compressed, DecodeOptions, Prompt, PromptOptions, Question, Regime, StopReason, answer,
+    Answer, Asked, Compressed, DecodeOptions, Prompt, PromptOptions, Question, Regime, StopReason, Truncation, answer,
 };
 use pressroom::plan::{BASELINE, SessionPlan, sessions};
 use pressroom::spec::{PluginSpec, PressSpec, Spec};
@@ -81,6 +81,7 @@ pub fn ask(args: &AskArgs) -> Result<()> {
         raw: args.raw,
         max_context_length: args.max_context_length,
         room: engine.texts.room(args.max_new_tokens),
+        truncation: Truncation::End,
     };
     let mut report = Report {
         model: engine.name.clone(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pressroom::Error;
-use pressroom::pipeline::{PromptOptions, Question, Regime};
+use pressroom::pipeline::{PromptOptions, Question};
 use pressroom::press::{Params, Registry, Scorer, SideData, Value, nearest};
 use pressroom_presses::calibrate::{CALIBRATED, Text, calibration};
 
@@ -70,8 +70,7 @@ fn template(engine: &Engine) -> Result<(Vec<i64>, Vec<i64>)> {
     if engine.texts.template.is_none() {
         return Ok((Vec::new(), Vec::new()));
     }
-    let options =
-        PromptOptions { regime: Regime::Hidden, raw: false, max_context_length: None, room: engine.texts.room(0) };
+    let options = PromptOptions { room: engine.texts.room(0), ..PromptOptions::default() };
     let prompt = engine.texts.prompt("text", &[Question::default()], options).context("rendering the template")?;
     Ok((prompt.context[..prompt.prefix_tokens].to_vec(), prompt.suffix))
 }

@@ -5,7 +5,7 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pressroom::Error;
 use pressroom::pipeline::{has_bf16, open_device};
 use pressroom::plan::{MemoryBudget, Plan};
-use pressroom::spec::{self, PluginSpec, Spec, TaskKind};
+use pressroom::spec::{self, PluginSpec, Spec};
 use tch::Device;
 
 use super::print;
@@ -17,7 +17,7 @@ use crate::results::{
     Identity, Metrics, Record, RunFolder, SessionMetrics, Versions, available_memory, digest, finished_in,
 };
 use crate::sweep::{Forecast, Memory, Rates, RunOptions, Sweep, units};
-use crate::task::{Needle, Sample, needle_samples, read_jsonl};
+use crate::task::{self, Sample};
 
 /// Memory that a run takes on a GPU where the experiment does not say.
 const GPU_MEMORY: u64 = 8 << 30;
@@ -31,7 +31,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let text = spec::apply_overrides(&text, &args.set)?;
     let file = args.file.display().to_string();
     let registry = registry_with(&args.plugin, &PluginSpec::read_all(&text, &file)?)?;
-    let spec = Spec::parse(&text, &file, &registry)?;
+    let spec = Spec::parse(&text, &file, &registry, &task::tasks())?;
     eprint!("{}", spec.warnings);
     let model = open_model(&spec.model.path)?;
     let plan = Plan::resolve(&spec, model.config())?;
@@ -42,7 +42,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let device = open_device(plan.model.device)?;
     let kind = plan.model.dtype.resolve(has_bf16(device));
     let texts = Texts::read(&model)?;
-    let samples = samples(&plan, &texts)?;
+    let samples = samples(&plan, &texts, args.keep_going)?;
     let task = &plan.task;
     let options = RunOptions { regime: task.question, raw: task.raw, seed: plan.run.seed, keep_going: args.keep_going };
     let memory = Memory::new(model.config(), kind, memory_budget(plan.run.memory, device));
@@ -114,24 +114,10 @@ fn told(forecast: &Forecast, memory: Memory, samples: usize, done: usize) -> Str
     )
 }
 
-fn samples(plan: &Plan, texts: &Texts) -> Result<Vec<Sample>> {
-    let task = &plan.task;
-    let mut samples = match &task.kind {
-        TaskKind::Needle { context_tokens, samples } => {
-            let needle = Needle {
-                context_tokens: *context_tokens,
-                samples: *samples,
-                max_new_tokens: task.max_new_tokens.unwrap_or(24),
-                seed: plan.run.seed,
-            };
-            needle_samples(needle, &texts.tokenizer)?
-        }
-        TaskKind::File { file, limit } => read_jsonl(file, *limit)?,
-    };
-    if let Some(most) = task.max_new_tokens {
-        samples.iter_mut().flat_map(|sample| &mut sample.turns).for_each(|turn| turn.max_new_tokens = most);
-    }
-    Ok(samples)
+/// The samples of the task; those that cannot be read end the run, or are told and left out.
+fn samples(plan: &Plan, texts: &Texts, keep_going: bool) -> pressroom::Result<Vec<Sample>> {
+    let samples = task::samples(&plan.task, task::Setting { tokenizer: &texts.tokenizer, seed: plan.run.seed })?;
+    if keep_going { task::readable(samples, |fault| eprintln!("error: {fault}")) } else { task::all(samples) }
 }
 
 /// One row per press and ratio: means over the samples that were answered.

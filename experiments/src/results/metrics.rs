@@ -34,6 +34,8 @@ pub struct SessionMetrics {
     pub errors: usize,
     /// Mean score.
     pub score: Option<f64>,
+    /// Mean of everything else that was measured (`strict`; of continuations `nll`, `kl`, `agreement`).
+    pub measures: BTreeMap<String, f64>,
     /// Mean score of each task.
     pub by_task: BTreeMap<String, f64>,
     /// The task with the lowest mean score.
@@ -60,14 +62,8 @@ impl SessionMetrics {
         let own = records.iter().filter(|record| record.press == session.label && record.ratio == session.ratio);
         let (answered, failed): (Vec<&Record>, Vec<&Record>) = own.partition(|record| record.error.is_none());
         let mean = |value: fn(&Record) -> f64| mean(answered.iter().map(|record| value(record)));
-        let mut tasks: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-        for record in &answered {
-            tasks.entry(&record.task).or_default().push(record.score);
-        }
-        let by_task: BTreeMap<String, f64> = tasks
-            .into_iter()
-            .filter_map(|(task, scores)| Some((task.to_owned(), self::mean(scores.into_iter())?)))
-            .collect();
+        let by_task = means(answered.iter().map(|record| (record.task.as_str(), record.score)));
+        let measured = answered.iter().flat_map(|record| &record.measures);
         let worst = by_task.iter().min_by(|first, second| first.1.total_cmp(second.1));
         let stopped = |reason| answered.iter().filter(|record| record.stop_reason == Some(reason)).count();
         let tokens: usize = answered.iter().map(|record| record.token_ids.len()).sum();
@@ -79,6 +75,7 @@ impl SessionMetrics {
             answers: answered.len(),
             errors: failed.len(),
             score: mean(|record| record.score),
+            measures: means(measured.map(|(name, value)| (name.as_str(), *value))),
             worst_task: worst.map(|(task, _)| task.clone()),
             by_task,
             achieved_ratio: mean(|record| record.achieved_ratio),
@@ -95,4 +92,13 @@ impl SessionMetrics {
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> Option<f64> {
     let count = values.len();
     (count > 0).then(|| values.sum::<f64>() / count as f64)
+}
+
+/// Means of values by their names.
+fn means<'a>(values: impl Iterator<Item = (&'a str, f64)>) -> BTreeMap<String, f64> {
+    let mut by_name: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (name, value) in values {
+        by_name.entry(name).or_default().push(value);
+    }
+    by_name.into_iter().filter_map(|(name, values)| Some((name.to_owned(), mean(values.into_iter())?))).collect()
 }

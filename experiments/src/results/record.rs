@@ -1,5 +1,7 @@
 //! One answer with everything that is known about it.
 
+use std::collections::BTreeMap;
+
 use pressroom::pipeline::{Regime, StopReason};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,10 @@ pub struct Record {
     pub metric: Metric,
     /// Score between 0 and 1.
     pub score: f64,
+    /// What else was measured: `strict`, the score without credit for rambling; of a continuation `nll`, `kl` and
+    /// `agreement` (see [`pressroom::pipeline::Likelihood`]).
+    #[serde(default)]
+    pub measures: BTreeMap<String, f64>,
     /// Where the sample stands within its task.
     pub facets: Facets,
     /// Why generation ended; absent for an error.
@@ -92,6 +98,7 @@ pub(super) mod tests {
             answers: vec!["12345".into()],
             metric: Metric::StringMatch,
             score: 1.0,
+            measures: BTreeMap::from([("strict".into(), 0.5)]),
             facets: Facets::from([("depth".into(), 1.0 / 3.0)]),
             stop_reason: Some(StopReason::Eos),
             context_tokens: 10,

@@ -142,6 +142,7 @@ fn complete(engine: &Engine, pending: Pending, finished: Finished) -> Record {
     let blank = pending.blank;
     Record {
         score: blank.metric.score(&prediction, &blank.answers),
+        measures: BTreeMap::from([("strict".into(), blank.metric.strict(&prediction, &blank.answers))]),
         prediction,
         token_ids: finished.answer.token_ids,
         stop_reason: Some(finished.answer.stop_reason),

@@ -4,10 +4,12 @@
 //! together, across samples too, as far as memory allows; each answer is in the journal as soon as it is known.
 
 mod desk;
+mod follow;
 mod forecast;
 mod memory;
 mod unit;
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
@@ -18,7 +20,7 @@ use pressroom::{Error, Result};
 
 use crate::engine::Engine;
 use crate::results::{Record, RunFolder};
-use crate::task::Sample;
+use crate::task::{Sample, Turn};
 
 use desk::Desk;
 pub use forecast::{Forecast, Rates};
@@ -103,18 +105,22 @@ impl Sweep<'_> {
         Ok(records)
     }
 
-    /// Prefills a unit and asks its questions. Gives the records of what cannot be answered.
+    /// Prefills a unit and asks its questions. Gives the records of what cannot be answered, and of what is measured at
+    /// once.
     fn admit(&self, engine: &Engine, unit: &Unit, desk: &mut Desk<'_>) -> Result<Vec<Record>> {
         let sample = &self.samples[unit.sample];
         let plans: Vec<&SessionPlan> = unit.due.iter().map(|due| &self.sessions[due.session]).collect();
-        let pipelines: Vec<&Pipeline> = plans.iter().map(|plan| &plan.pipeline).collect();
+        let mut pipelines: Vec<&Pipeline> = plans.iter().map(|plan| &plan.pipeline).collect();
+        // Continuations are compared with what the uncompressed context makes of them.
+        let (whole, compares) = (Pipeline::default(), sample.turns.iter().any(Turn::is_continuation));
+        pipelines.extend(compares.then_some(&whole));
         let start = Instant::now();
         let prompt = unit::prompt(&engine.texts, sample, &unit.turns, self.options);
         let outcomes = prompt.and_then(|prompt| {
             let seed = self.options.seed.wrapping_add(unit.sample as u64);
             Ok((engine.compress(&prompt, &pipelines, seed)?, prompt))
         });
-        let (outcomes, prompt) = match outcomes {
+        let (mut outcomes, prompt) = match outcomes {
             Ok(outcomes) => outcomes,
             Err(error) if self.options.keep_going => {
                 let error = error.to_string();
@@ -125,7 +131,8 @@ impl Sweep<'_> {
             Err(error) => return Err(Error::Input(format!("sample {}: {error}", unit.sample))),
         };
         let prefill_s = start.elapsed().as_secs_f64();
-        let mut failed = Vec::new();
+        let uncompressed = if compares { outcomes.pop() } else { None };
+        let mut known = Vec::new();
         for ((due, plan), outcome) in unit.due.iter().zip(&plans).zip(outcomes) {
             let blanks = due.turns.iter().map(|turn| {
                 let context_tokens = prompt.context.len();
@@ -138,9 +145,14 @@ impl Sweep<'_> {
                 };
                 (blank, &sample.turns[*turn], prompt.questions[unit.place(*turn)].as_slice())
             });
-            failed.extend(desk.ask(outcome, blanks.collect(), due.bytes));
+            let (continuations, questions): (Vec<_>, Vec<_>) = blanks.partition(|(_, turn, _)| turn.is_continuation());
+            if let Some(uncompressed) = &uncompressed {
+                let follow = |(blank, turn, _)| follow::follow(engine, uncompressed, &outcome, turn, blank);
+                known.extend(continuations.into_iter().map(follow));
+            }
+            known.extend(desk.ask(outcome, questions, due.bytes));
         }
-        Ok(failed)
+        Ok(known)
     }
 
     /// A record of a question before anything is known of its answer.
@@ -156,8 +168,9 @@ impl Sweep<'_> {
             prediction: String::new(),
             token_ids: Vec::new(),
             answers: sample.turns[turn].answers.clone(),
-            metric: sample.metric,
+            metric: sample.turns[turn].metric.clone(),
             score: 0.0,
+            measures: BTreeMap::new(),
             facets: sample.facets.clone(),
             stop_reason: None,
             context_tokens: 0,

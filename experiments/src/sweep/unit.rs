@@ -135,6 +135,12 @@ pub(super) fn prompt(texts: &Texts, sample: &Sample, turns: &[usize], options: R
         .collect();
     // The same cut whichever turns are asked together.
     let room = texts.room(sample.turns.iter().map(|turn| turn.max_new_tokens).max().unwrap_or(0));
-    let how = PromptOptions { regime: options.regime, raw: options.raw, max_context_length: None, room };
+    let how = PromptOptions {
+        regime: options.regime,
+        raw: options.raw,
+        max_context_length: None,
+        room,
+        truncation: sample.truncation,
+    };
     texts.prompt(&sample.context, &questions, how)
 }

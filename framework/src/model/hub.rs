@@ -1,4 +1,4 @@
-//! Models of the Hugging Face hub (or a mirror of it): fetched into the hub's usual cache folder, and found there.
+//! Models (and data sets) of the Hugging Face hub (or a mirror of it): fetched into the hub's usual cache folder, and found there.
 //!
 //! The transfer, its resumption and the layout of the cache are `hf-hub`'s; which files a model needs, that they are
 //! whole and what to do when they cannot be had is decided here.
@@ -20,7 +20,10 @@ use self::watch::{Pulse, watch};
 use crate::error::{Error, Result};
 use crate::panics::caught;
 
+mod data;
 mod watch;
+
+pub use data::data_files;
 
 const ENDPOINT: &str = "https://huggingface.co";
 const INDEX: &str = "model.safetensors.index.json";
@@ -77,7 +80,7 @@ struct Lfs {
 /// When the name is malformed, the hub cannot be reached, falls silent, refuses access or does not know the model, when a file a Llama
 /// needs is absent, or when a file is not what the hub says it is. The message says what to do.
 pub fn fetch(repo: &str, options: &FetchOptions) -> Result<PathBuf> {
-    let hub = Hub::new(repo, options)?;
+    let hub = Hub::new(repo, RepoType::Model, options)?;
     let listing = match hub.listing() {
         Err(Refusal::Unreachable(problem)) => return hub.cached().ok_or_else(|| Error::input(problem)),
         Err(Refusal::Other(problem)) => return Err(Error::input(problem)),
@@ -177,7 +180,7 @@ pub fn locate(place: &str, name: &str) -> Result<PathBuf> {
         let path = folder.join(name);
         return if path.is_file() { Ok(path) } else { Err(Error::file(folder, format!("holds no `{name}`"))) };
     }
-    let hub = Hub::new(place, &FetchOptions { progress: true, ..FetchOptions::default() })?;
+    let hub = Hub::new(place, RepoType::Model, &FetchOptions { progress: true, ..FetchOptions::default() })?;
     let listing = match hub.listing() {
         Err(Refusal::Unreachable(problem)) => return hub.cache_repo().get(name).ok_or_else(|| Error::input(problem)),
         Err(Refusal::Other(problem)) => return Err(Error::input(problem)),
@@ -235,6 +238,7 @@ impl Refusal {
 
 struct Hub {
     api: Api,
+    kind: RepoType,
     repo: Repo,
     name: String,
     endpoint: String,
@@ -244,9 +248,10 @@ struct Hub {
 }
 
 impl Hub {
-    fn new(name: &str, options: &FetchOptions) -> Result<Self> {
+    fn new(name: &str, kind: RepoType, options: &FetchOptions) -> Result<Self> {
         if !is_hub_name(name) {
-            return Err(Error::input(format!("`{name}` is no name of a model on the hub; it should read ORG/NAME")));
+            let what = if matches!(kind, RepoType::Dataset) { "data set" } else { "model" };
+            return Err(Error::input(format!("`{name}` is no name of a {what} on the hub; it should read ORG/NAME")));
         }
         let revision = options.revision.clone().unwrap_or_else(|| "main".into());
         if !revision.split('/').all(is_word) {
@@ -263,9 +268,9 @@ impl Hub {
             .with_retries(RETRIES)
             .build()
             .map_err(|error| Error::input(format!("no connection can be made: {error}")))?;
-        let repo = Repo::with_revision(name.to_owned(), RepoType::Model, revision);
+        let repo = Repo::with_revision(name.to_owned(), kind, revision);
         let patience = options.patience.unwrap_or(PATIENCE);
-        Ok(Self { api, repo, name: name.to_owned(), endpoint, cache, patience, progress: options.progress })
+        Ok(Self { api, kind, repo, name: name.to_owned(), endpoint, cache, patience, progress: options.progress })
     }
 
     fn bad(&self, problem: impl AsRef<str>) -> Error {
@@ -309,7 +314,7 @@ impl Hub {
             }
         }
         let (api, name) = (self.api.clone(), file.name.clone());
-        let remote = api.repo(Repo::with_revision(self.name.clone(), RepoType::Model, listing.sha.clone()));
+        let remote = api.repo(Repo::with_revision(self.name.clone(), self.kind, listing.sha.clone()));
         let url = remote.url(&name);
         let about = self.call(&file.name, move |_| api.metadata(&url)).map_err(Refusal::into_error)?;
         // Both become names in the cache.

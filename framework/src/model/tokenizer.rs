@@ -1,5 +1,6 @@
 //! Text to token ids and back.
 
+use std::ops::Range;
 use std::path::Path;
 
 use tokenizers::Tokenizer;
@@ -40,6 +41,16 @@ impl TextTokenizer {
         let encoding =
             told(|| self.0.encode_fast(text, false)).map_err(|said| Error::input(format!("tokenizing: {said}")))?;
         Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
+    }
+
+    /// The bytes of `text` that each of its tokens stands for.
+    ///
+    /// # Errors
+    /// The tokenizer cannot encode the text.
+    pub fn spans(&self, text: &str) -> Result<Vec<Range<usize>>> {
+        let encoding =
+            told(|| self.0.encode(text, false)).map_err(|said| Error::input(format!("tokenizing: {said}")))?;
+        Ok(encoding.get_offsets().iter().map(|&(start, end)| start..end).collect())
     }
 
     /// Text of token ids, without special tokens.

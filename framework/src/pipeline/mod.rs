@@ -4,6 +4,7 @@ mod compress;
 mod cuda;
 mod decode;
 mod device;
+mod likelihood;
 mod prompt;
 mod session;
 
@@ -11,5 +12,6 @@ pub use compress::{ContextTokens, compress};
 pub use cuda::{Cuda, Libtorch, NoCuda, cuda};
 pub use decode::{Answer, Asked, Batch, DecodeOptions, Finished, StopReason, answer};
 pub use device::{has_bf16, open_device};
-pub use prompt::{Prompt, PromptOptions, Question, Regime};
+pub use likelihood::{Likelihood, likelihood};
+pub use prompt::{Prompt, PromptOptions, Question, Regime, Truncation};
 pub use session::{Compressed, Decoding, LayerDecision, Session};

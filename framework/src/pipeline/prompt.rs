@@ -35,17 +35,30 @@ pub struct Question {
     pub answer_prefix: String,
 }
 
+/// Which part of a context that is too long is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Truncation {
+    /// Its end.
+    #[default]
+    End,
+    /// Its middle: context and question together keep the first and the last half of what fits, as LongBench has it.
+    Middle,
+}
+
 /// How text becomes tokens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct PromptOptions {
     /// Whether questions belong to the compressed text.
     pub regime: Regime,
     /// Use the text as it is, without the chat template.
     pub raw: bool,
-    /// Longest context that is wanted, tokens; longer ones lose their end.
+    /// Longest context that is wanted, tokens; longer ones are truncated.
     pub max_context_length: Option<usize>,
-    /// Positions that context and question share: the model's without the answer's. A longer context loses its end.
+    /// Positions that context and question share: the model's without the answer's. A longer context is truncated.
     pub room: usize,
+    /// What a context that is too long loses.
+    pub truncation: Truncation,
 }
 
 impl PromptOptions {
@@ -127,7 +140,7 @@ impl Prompt {
         };
         let truncated = ids.len().saturating_sub(longest);
         if truncated > 0 {
-            if options.regime == Regime::Visible {
+            if options.regime == Regime::Visible && options.truncation == Truncation::End {
                 return Err(Error::input(format!(
                     "the context has {} tokens, {longest} are allowed, and cutting its end would cut the visible \
                      question; shorten the context or ask with the question hidden",
@@ -135,7 +148,14 @@ impl Prompt {
                 )));
             }
             warn!("the context was cut from {} to {longest} tokens", ids.len());
-            ids.truncate(longest);
+            let start = match options.truncation {
+                Truncation::End => longest,
+                Truncation::Middle => {
+                    let question = questions.iter().map(Vec::len).max().unwrap_or(0);
+                    ((longest + question) / 2).min(longest)
+                }
+            };
+            ids.drain(start..start + truncated);
         }
         Ok(Self {
             context: ids,
@@ -188,7 +208,13 @@ mod tests {
     #[test]
     fn context_question_and_answer_fit_the_model_together() {
         let question = |text: &str| Question { text: text.into(), answer_prefix: "xy".into() };
-        let options = PromptOptions { regime: Regime::Hidden, raw: true, max_context_length: None, room: 20 };
+        let options = PromptOptions {
+            regime: Regime::Hidden,
+            raw: true,
+            max_context_length: None,
+            room: 20,
+            truncation: Truncation::End,
+        };
         let build = |context: &str, questions: &[Question], options| {
             Prompt::build(context, questions, None, &letters(), options)
         };
@@ -207,6 +233,15 @@ mod tests {
         assert_eq!(build(&"c".repeat(13), &both[..1], visible).unwrap().context.len(), 17);
         let error = build(&"c".repeat(14), &both[..1], visible).unwrap_err().to_string();
         assert!(error.contains("has 18 tokens, 17 are allowed"), "{error}");
+        let middle = PromptOptions { truncation: Truncation::Middle, ..options };
+        let prompt = build(&format!("ab{}yz", "c".repeat(40)), &both, middle).unwrap();
+        // 13 and the longest question are 20; the first half of them is context.
+        let all: Vec<i64> = letters().encode("abccccccccccyz").unwrap();
+        assert_eq!(prompt.context, [&all[..10], &all[11..]].concat());
+        let visible = PromptOptions { truncation: Truncation::Middle, ..visible };
+        let prompt = build(&"c".repeat(30), &both[..1], visible).unwrap();
+        assert_eq!(prompt.context.len(), 17);
+        assert_eq!(prompt.context[13..], letters().encode("abcd").unwrap()[..]);
         for refused in [wanted(0), PromptOptions { room: 7, ..options }] {
             let error = build("cc", &both, refused).unwrap_err().to_string();
             assert!(error.contains("no token is left for the context"), "{error}");

@@ -1,13 +1,13 @@
-//! Descriptions of presses and their parameters, as data: one source for TOML errors, `press show`, the
-//! documentation and the identity of a configured press.
+//! Descriptions of presses, as data: one source for TOML errors, `press show`, the documentation and the identity of
+//! a configured press.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
+use super::params::{ParamInfo, Params, check_params};
 use super::{Built, Method};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// What kind of thing an entry of the registry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -71,143 +71,6 @@ pub enum Budgeting {
     Own,
 }
 
-/// Type of a parameter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ParamType {
-    /// A whole number.
-    Integer,
-    /// A number; whole numbers are accepted.
-    Number,
-    /// `true` or `false`.
-    Flag,
-    /// Text in quotes.
-    Text,
-}
-
-impl fmt::Display for ParamType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Integer => "a whole number",
-            Self::Number => "a number",
-            Self::Flag => "true or false",
-            Self::Text => "text",
-        })
-    }
-}
-
-/// A parameter's value.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Value {
-    /// Of type [`ParamType::Integer`].
-    Integer(i64),
-    /// Of type [`ParamType::Number`].
-    Number(f64),
-    /// Of type [`ParamType::Flag`].
-    Flag(bool),
-    /// Of type [`ParamType::Text`].
-    Text(String),
-}
-
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Integer(value) => write!(f, "{value}"),
-            Self::Number(value) => write!(f, "{value}"),
-            Self::Flag(value) => write!(f, "{value}"),
-            Self::Text(value) => write!(f, "{value}"),
-        }
-    }
-}
-
-/// Parameters by name, as given; what is absent has its default.
-pub type Params = BTreeMap<String, Value>;
-
-/// Allowed range of a number, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Range {
-    /// Smallest allowed value.
-    pub min: f64,
-    /// Largest allowed value.
-    pub max: f64,
-}
-
-impl Range {
-    /// Any finite value.
-    pub const ANY: Self = Self { min: f64::MIN, max: f64::MAX };
-
-    /// `min` and above.
-    pub const fn at_least(min: f64) -> Self {
-        Self { min, max: f64::MAX }
-    }
-
-    /// From `min` to `max`.
-    pub const fn closed(min: f64, max: f64) -> Self {
-        Self { min, max }
-    }
-}
-
-impl fmt::Display for Range {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.min == f64::MIN, self.max == f64::MAX) {
-            (true, true) => f.write_str("any"),
-            (false, true) => write!(f, "at least {}", self.min),
-            (true, false) => write!(f, "at most {}", self.max),
-            (false, false) => write!(f, "{} to {}", self.min, self.max),
-        }
-    }
-}
-
-/// One parameter of a press.
-#[derive(Clone, Debug, Serialize)]
-pub struct ParamInfo {
-    /// Name in TOML.
-    pub name: String,
-    /// What it does.
-    pub doc: String,
-    /// Its type.
-    pub kind: ParamType,
-    /// Value when absent; `None` where absence has a meaning of its own (told in `doc`).
-    pub default: Option<Value>,
-    /// Allowed values, for numbers.
-    pub range: Range,
-    /// Allowed values, for text; empty: any.
-    pub choices: Vec<String>,
-}
-
-impl ParamInfo {
-    /// The value as this parameter takes it: whole numbers become numbers where a number is due.
-    ///
-    /// # Errors
-    /// A sentence that says what was expected: wrong type or outside the range.
-    pub fn accept(&self, value: Value) -> Result<Value, String> {
-        let accepted = match (self.kind, value) {
-            (ParamType::Number, Value::Integer(whole)) => Value::Number(whole as f64),
-            (ParamType::Integer, value @ Value::Integer(_))
-            | (ParamType::Number, value @ Value::Number(_))
-            | (ParamType::Flag, value @ Value::Flag(_))
-            | (ParamType::Text, value @ Value::Text(_)) => value,
-            (kind, Value::Text(_)) => return Err(format!("`{}` is {kind}, not text", self.name)),
-            (kind, other) => return Err(format!("`{}` is {kind}, not `{other}`", self.name)),
-        };
-        let number = match &accepted {
-            Value::Integer(whole) => *whole as f64,
-            Value::Number(number) => *number,
-            Value::Flag(_) => return Ok(accepted),
-            Value::Text(text) if self.choices.is_empty() || self.choices.contains(text) => return Ok(accepted),
-            Value::Text(text) => {
-                return Err(format!("`{}` is `{text}`, allowed is {}", self.name, self.choices.join(", ")));
-            }
-        };
-        if number >= self.range.min && number <= self.range.max {
-            Ok(accepted)
-        } else {
-            Err(format!("`{}` is {number}, allowed is {}", self.name, self.range))
-        }
-    }
-}
-
 /// Everything a user may want to know about a press before running it.
 #[derive(Clone, Debug, Serialize)]
 pub struct PressInfo {
@@ -249,104 +112,7 @@ impl PressInfo {
     /// # Errors
     /// The first unknown, mistyped or out-of-range parameter.
     pub fn check(&self, params: &Params) -> Result<()> {
-        for (name, value) in params {
-            let param = self
-                .param(name)
-                .ok_or_else(|| Error::input(format!("press `{}` has no parameter `{name}`", self.name)))?;
-            param.accept(value.clone()).map_err(|problem| Error::input(format!("press `{}`: {problem}", self.name)))?;
-        }
-        Ok(())
-    }
-}
-
-/// Types that parameters can have in a press's struct.
-pub trait ParamValue: Sized {
-    /// Type in TOML.
-    const TYPE: ParamType;
-    /// Allowed texts; empty: any.
-    const CHOICES: &'static [&'static str] = &[];
-    /// As data; `None` for an absent optional.
-    fn to_value(&self) -> Option<Value>;
-    /// From data of a checked type.
-    fn from_value(value: Value) -> Option<Self>;
-}
-
-macro_rules! integer_param {
-    ($($type:ty),*) => {$(
-        impl ParamValue for $type {
-            const TYPE: ParamType = ParamType::Integer;
-
-            fn to_value(&self) -> Option<Value> {
-                i64::try_from(*self).ok().map(Value::Integer)
-            }
-
-            fn from_value(value: Value) -> Option<Self> {
-                match value {
-                    Value::Integer(whole) => Self::try_from(whole).ok(),
-                    _ => None,
-                }
-            }
-        }
-    )*};
-}
-integer_param!(usize, u64);
-
-impl ParamValue for f64 {
-    const TYPE: ParamType = ParamType::Number;
-
-    fn to_value(&self) -> Option<Value> {
-        Some(Value::Number(*self))
-    }
-
-    fn from_value(value: Value) -> Option<Self> {
-        match value {
-            Value::Number(number) => Some(number),
-            Value::Integer(whole) => Some(whole as f64),
-            _ => None,
-        }
-    }
-}
-
-impl ParamValue for String {
-    const TYPE: ParamType = ParamType::Text;
-
-    fn to_value(&self) -> Option<Value> {
-        Some(Value::Text(self.clone()))
-    }
-
-    fn from_value(value: Value) -> Option<Self> {
-        match value {
-            Value::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-}
-
-impl ParamValue for bool {
-    const TYPE: ParamType = ParamType::Flag;
-
-    fn to_value(&self) -> Option<Value> {
-        Some(Value::Flag(*self))
-    }
-
-    fn from_value(value: Value) -> Option<Self> {
-        match value {
-            Value::Flag(flag) => Some(flag),
-            _ => None,
-        }
-    }
-}
-
-impl<T: ParamValue> ParamValue for Option<T> {
-    const TYPE: ParamType = T::TYPE;
-    const CHOICES: &'static [&'static str] = T::CHOICES;
-
-    fn to_value(&self) -> Option<Value> {
-        self.as_ref().and_then(ParamValue::to_value)
-    }
-
-    fn from_value(value: Value) -> Option<Self> {
-        T::from_value(value).map(Some)
+        check_params(&format!("press `{}`", self.name), &self.params, params)
     }
 }
 
@@ -383,15 +149,10 @@ macro_rules! press {
             $( $(#[doc = $param_doc:literal])+ $param:ident : $param_type:ty = $default:expr, $range:expr; )*
         }
     ) => {
-        $(#[doc = $doc])+
-        #[derive(Clone, Debug)]
-        pub struct $type {
-            $( $(#[doc = $param_doc])+ pub $param: $param_type, )*
-        }
-
-        impl Default for $type {
-            fn default() -> Self {
-                Self { $( $param: $default, )* }
+        $crate::parameters! {
+            $(#[doc = $doc])+
+            "press" $name $type {
+                $( $(#[doc = $param_doc])+ $param : $param_type = $default, $range; )*
             }
         }
 
@@ -399,43 +160,17 @@ macro_rules! press {
         impl $type {
             /// Description of the press and its parameters.
             pub fn info() -> $crate::press::PressInfo {
-                use $crate::press::ParamValue;
-                let defaults = Self::default();
                 $crate::press::PressInfo {
                     name: $name.into(),
                     kind: $crate::press::Kind::$kind,
                     doc: $crate::press::dedent(&[$($doc),+]),
-                    params: vec![$( $crate::press::ParamInfo {
-                        name: stringify!($param).into(),
-                        doc: $crate::press::dedent(&[$($param_doc),+]),
-                        kind: <$param_type as ParamValue>::TYPE,
-                        default: defaults.$param.to_value(),
-                        range: $range,
-                        choices: <$param_type as ParamValue>::CHOICES.iter().map(|&choice| choice.into()).collect(),
-                    }, )*],
+                    params: Self::parameters(),
                     wraps: vec![$($( $crate::press::Wraps {
                         key: stringify!($inner),
                         kind: $crate::press::Kind::$inner_kind,
                     } ),+)?],
                     budgeting: [$($crate::press::Budgeting::$budgeting)?].first().copied().unwrap_or_default(),
                 }
-            }
-
-            /// The parameters given, and defaults for the others.
-            ///
-            /// # Errors
-            /// An unknown name, a wrong type or a value outside its range.
-            pub fn from_params(params: &$crate::press::Params) -> $crate::Result<Self> {
-                use $crate::press::ParamValue;
-                let info = Self::info();
-                info.check(params)?;
-                let mut configured = Self::default();
-                $( if let Some(value) = params.get(stringify!($param)) {
-                    configured.$param = <$param_type>::from_value(value.clone()).ok_or_else(|| {
-                        $crate::Error::input(format!("`{}` cannot be {value}", stringify!($param)))
-                    })?;
-                } )*
-                Ok(configured)
             }
 
             /// Name and parameters, as in `name(a=1, b=2)`.
@@ -461,51 +196,10 @@ macro_rules! press {
     };
 }
 
-/// An enum whose variants are the allowed texts of a parameter.
-///
-/// ```
-/// pressroom::choices! {
-///     /// Which norm is taken.
-///     pub enum Norm { Keys = "keys", Values = "values" }
-/// }
-/// assert_eq!(<Norm as pressroom::press::ParamValue>::CHOICES, ["keys", "values"]);
-/// ```
-#[macro_export]
-macro_rules! choices {
-    ($(#[doc = $doc:literal])+ pub enum $type:ident { $($variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[doc = $doc])+
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $type {
-            $( #[doc = concat!("`", $text, "`")] $variant, )+
-        }
-
-        impl $crate::press::ParamValue for $type {
-            const TYPE: $crate::press::ParamType = $crate::press::ParamType::Text;
-            const CHOICES: &'static [&'static str] = &[$($text),+];
-
-            fn to_value(&self) -> Option<$crate::press::Value> {
-                Some($crate::press::Value::Text(match self { $(Self::$variant => $text,)+ }.into()))
-            }
-
-            fn from_value(value: $crate::press::Value) -> Option<Self> {
-                match value {
-                    $( $crate::press::Value::Text(text) if text == $text => Some(Self::$variant), )+
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-/// Joins the lines of a doc comment, each of which starts with one space.
-pub fn dedent(lines: &[&str]) -> String {
-    let lines: Vec<&str> = lines.iter().map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
-    lines.join("\n").trim().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::press::{Range, Value};
 
     crate::press! {
         /// Keeps the middle of the context.

@@ -2,12 +2,14 @@
 
 mod budget;
 mod overrides;
+mod params;
 mod plugin;
 mod press;
 mod report;
 mod sections;
 mod spelling;
 mod table;
+mod task;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,8 +21,9 @@ pub use overrides::apply_overrides;
 pub use plugin::PluginSpec;
 pub use press::{PressConfig, PressSpec, StageSpec};
 pub use report::{Report, Source};
-pub use sections::{ModelSpec, RunSpec, TaskKind, TaskSpec};
+pub use sections::{ModelSpec, RunSpec};
 pub use spelling::SPELLINGS;
+pub use task::{TaskInfo, TaskSpec};
 
 pub(crate) use report::Mistakes;
 
@@ -48,11 +51,11 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Reads an experiment. `file` is what messages call the text.
+    /// Reads an experiment. `file` is what messages call the text; `tasks` are those that `[task]` can name.
     ///
     /// # Errors
     /// [`Error::Spec`] with all mistakes of the file: those of its syntax, or else those of its content.
-    pub fn parse(text: &str, file: &str, registry: &Registry) -> Result<Self> {
+    pub fn parse(text: &str, file: &str, registry: &Registry, tasks: &[TaskInfo]) -> Result<Self> {
         let source = Arc::new(Source { file: file.to_owned(), text: text.to_owned() });
         let root = syntax(&source)?;
         let mut mistakes = Mistakes::default();
@@ -61,7 +64,7 @@ impl Spec {
         let model = section(&mut root, "model", "path = \"smollm2-135m-instruct\"", &mut mistakes)
             .and_then(|table| ModelSpec::read(table, &mut mistakes));
         let task = section(&mut root, "task", "name = \"needle\"", &mut mistakes)
-            .and_then(|table| TaskSpec::read(table, &mut mistakes));
+            .and_then(|table| TaskSpec::read(table, tasks, &mut mistakes));
         let run = section(&mut root, "run", "output = \"runs/first\"", &mut mistakes)
             .and_then(|table| RunSpec::read(table, &mut mistakes));
         let (presses, complete) = presses(&mut root, registry, &source, &mut mistakes);

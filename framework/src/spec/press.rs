@@ -8,13 +8,14 @@ use serde::Serialize;
 use toml::de::DeValue;
 
 use super::budget::BudgetSpec;
+use super::params::params;
 use super::report::{Mistakes, Source};
 use super::spelling;
-use super::table::{Node, Table, integer, kind, list, number, unknown};
+use super::table::{Node, Table, list, unknown};
 use crate::error::{Error, Result};
 use crate::plan::BASELINE;
 use crate::press::{
-    Budget, Budgeting, Built, Entry, Kind, Method, Params, Registry, Value, Wraps, missing_inner, nearest,
+    Budget, Budgeting, Built, Entry, Kind, Method, Params, Registry, Wraps, missing_inner, nearest, with_defaults,
 };
 
 /// A press with all its parameters, defaults included: what results are stored with.
@@ -95,7 +96,7 @@ impl PressSpec {
             }
         };
         let method = entry.build(&Params::new(), Vec::new())?.into_method();
-        let params = with_defaults(entry, Params::new());
+        let params = with_defaults(&entry.info().params, Params::new());
         let config = PressConfig { name: name.to_owned(), params, wraps: BTreeMap::new() };
         let stage = StageSpec { config, method, budgeting, budget, span: 0..0 };
         Ok(Self { label: name.to_owned(), stages: vec![stage], source: Arc::default() })
@@ -262,18 +263,7 @@ impl PressReader<'_> {
             return None;
         };
         let before = mistakes.len();
-        let mut params = Params::new();
-        for param in &entry.info().params {
-            let Some(node) = table.get(&param.name) else { continue };
-            match value(node).map_or_else(|| param_type_mistake(&param.name, node, param.kind), |v| param.accept(v)) {
-                Ok(value) => {
-                    params.insert(param.name.clone(), value);
-                }
-                Err(problem) => {
-                    mistakes.add(node.span(), problem).help(param.doc.replace('\n', " "));
-                }
-            }
-        }
+        let params = params(&mut table, &entry.info().params, mistakes);
         let inner = self.inner(entry, &mut table, span.clone(), mistakes);
         table.finish(mistakes);
         if mistakes.len() > before {
@@ -282,7 +272,7 @@ impl PressReader<'_> {
         let (built, wraps): (Vec<Built>, BTreeMap<&'static str, PressConfig>) =
             inner.into_iter().map(|(key, built, config)| (built, (key, config))).unzip();
         let built = entry.build(&params, built).map_err(|error| mistakes.add(span, error.to_string())).ok()?;
-        let config = PressConfig { name: name.to_owned(), params: with_defaults(entry, params), wraps };
+        let config = PressConfig { name: name.to_owned(), params: with_defaults(&entry.info().params, params), wraps };
         Some((built, config, entry.info().budgeting))
     }
 
@@ -348,30 +338,4 @@ pub(super) fn inner_table<'a>(name: &str, key: &str, node: &'a Node<'a>, mistake
     inner.refuse("label", "only the [[press]] has a label", mistakes);
     inner.refuse("chain", "a wrapper wraps one press; put the wrapper into a chain instead", mistakes);
     Some(inner)
-}
-
-fn value(node: &Node<'_>) -> Option<Value> {
-    match node.get_ref() {
-        DeValue::Boolean(flag) => Some(Value::Flag(*flag)),
-        DeValue::String(text) => Some(Value::Text(text.to_string())),
-        DeValue::Integer(_) => integer(node).map(Value::Integer),
-        DeValue::Float(_) => number(node).map(Value::Number),
-        _ => None,
-    }
-}
-
-fn param_type_mistake(name: &str, node: &Node<'_>, expected: crate::press::ParamType) -> Result<Value, String> {
-    match node.get_ref() {
-        DeValue::Integer(integer) => Err(format!("`{name}` is {integer}, which is too large")),
-        other => Err(format!("`{name}` is {expected}, not {}", kind(other))),
-    }
-}
-
-fn with_defaults(entry: &Entry, mut params: Params) -> Params {
-    for param in &entry.info().params {
-        if let Some(default) = &param.default {
-            params.entry(param.name.clone()).or_insert_with(|| default.clone());
-        }
-    }
-    params
 }

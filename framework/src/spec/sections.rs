@@ -1,4 +1,4 @@
-//! The sections `[model]`, `[task]`, `[sweep]` and `[run]`.
+//! The sections `[model]`, `[sweep]` and `[run]`.
 
 use std::path::PathBuf;
 
@@ -6,8 +6,7 @@ use serde::Serialize;
 
 use super::budget::budget;
 use super::report::Mistakes;
-use super::table::{Table, list, text, unknown};
-use crate::pipeline::Regime;
+use super::table::{Table, list, text};
 use crate::plan::{DeviceChoice, DtypeChoice, MemoryBudget};
 use crate::press::Budget;
 
@@ -20,40 +19,6 @@ pub struct ModelSpec {
     pub device: DeviceChoice,
     /// Number format; `auto` unless told otherwise.
     pub dtype: DtypeChoice,
-}
-
-/// `[task]`: what is asked.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TaskSpec {
-    /// Where contexts and questions come from.
-    #[serde(flatten)]
-    pub kind: TaskKind,
-    /// Whether the presses see the question.
-    pub question: Regime,
-    /// Most tokens of an answer; `None` leaves it to the task or the file.
-    pub max_new_tokens: Option<usize>,
-    /// Whether contexts are used as they are, without the model's chat template.
-    pub raw: bool,
-}
-
-/// Where contexts and questions come from.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "name", rename_all = "lowercase")]
-pub enum TaskKind {
-    /// `name = "needle"`: a fact hidden in filler text.
-    Needle {
-        /// Length of a context, tokens.
-        context_tokens: usize,
-        /// Number of contexts.
-        samples: usize,
-    },
-    /// `file = "x.jsonl"`: one context, question and answer per line.
-    File {
-        /// The file.
-        file: PathBuf,
-        /// Most lines read; `None` reads all.
-        limit: Option<usize>,
-    },
 }
 
 /// `[run]`: how the experiment runs and where its results go. Serialises to what decides the answers.
@@ -75,8 +40,6 @@ pub struct RunSpec {
     pub memory: Option<MemoryBudget>,
 }
 
-const TASKS: [&str; 1] = ["needle"];
-
 /// Seed of a run that names none.
 const DEFAULT_SEED: u32 = 42;
 
@@ -89,63 +52,6 @@ impl ModelSpec {
         table.finish(mistakes);
         Some(Self { path: path?.0.to_owned(), device: device.unwrap_or_default(), dtype: dtype.unwrap_or_default() })
     }
-}
-
-impl TaskSpec {
-    pub(super) fn read(mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<Self> {
-        let question = table.get("question").and_then(|node| text("question", node, mistakes));
-        let regime = match &question {
-            None | Some(("hidden", _)) => Regime::Hidden,
-            Some(("visible", _)) => Regime::Visible,
-            Some((other, span)) => {
-                unknown(span.clone(), &format!("question `{other}`"), other, &["hidden", "visible"], mistakes);
-                Regime::Hidden
-            }
-        };
-        let max_new_tokens = count(&mut table, "max_new_tokens", mistakes);
-        let raw = table.flag("raw", mistakes).unwrap_or(false);
-        let kind = match (table.get("name").is_some(), table.get("file").is_some()) {
-            (true, false) => builtin(&mut table, mistakes),
-            (false, true) => file(&mut table, mistakes),
-            (true, true) => {
-                let mistake = mistakes.add(table.key_span("file"), "a task has either `name` or `file`");
-                mistake.other(table.key_span("name"), "and here is its name");
-                return None;
-            }
-            (false, false) => {
-                let mistake = mistakes.add(table.span(), "[task] has neither `name` nor `file`");
-                mistake.help("name = \"needle\" is built in; file = \"x.jsonl\" is yours");
-                return None;
-            }
-        };
-        table.finish(mistakes);
-        Some(Self { kind: kind?, question: regime, max_new_tokens, raw })
-    }
-}
-
-fn builtin(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<TaskKind> {
-    table.refuse("limit", "a built-in task has `samples`", mistakes);
-    let context_tokens = count(table, "context_tokens", mistakes).unwrap_or(2048);
-    let samples = count(table, "samples", mistakes).unwrap_or(50);
-    let (name, span) = table.text("name", mistakes)?;
-    if !TASKS.contains(&name) {
-        unknown(span, &format!("task `{name}`"), name, &TASKS, mistakes);
-        return None;
-    }
-    Some(TaskKind::Needle { context_tokens, samples })
-}
-
-fn file(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<TaskKind> {
-    table.refuse("context_tokens", "the contexts of a file are as long as they are", mistakes);
-    table.refuse("samples", "the first lines of a file are taken with `limit`", mistakes);
-    let limit = count(table, "limit", mistakes);
-    let (file, _) = table.text("file", mistakes)?;
-    Some(TaskKind::File { file: file.into(), limit })
-}
-
-/// A number of things, at least one.
-fn count(table: &mut Table<'_>, key: &str, mistakes: &mut Mistakes) -> Option<usize> {
-    table.whole(key, 1..=100_000_000, mistakes).map(|count| count as usize)
 }
 
 /// `[sweep] compression_ratio`.

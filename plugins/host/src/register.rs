@@ -100,12 +100,15 @@ fn values(info: &PressInfo, params: &Params) -> Vec<(String, Value)> {
 }
 
 fn json(values: Vec<(String, Value)>) -> Json {
-    let value = |value| match value {
-        Value::Integer(whole) => whole.into(),
-        Value::Number(number) => number.into(),
-        Value::Flag(flag) => flag.into(),
-        Value::Text(text) => text.into(),
-    };
+    fn value(given: Value) -> Json {
+        match given {
+            Value::Integer(whole) => whole.into(),
+            Value::Number(number) => number.into(),
+            Value::Flag(flag) => flag.into(),
+            Value::Text(text) => text.into(),
+            Value::List(values) => values.into_iter().map(value).collect(),
+        }
+    }
     values.into_iter().map(|(name, given)| (name, value(given))).collect::<Map<_, _>>().into()
 }
 

@@ -60,7 +60,7 @@ fn parameter(name: &str, property: &Map<String, Json>) -> Result<ParamInfo, Stri
     if default.is_none() && !optional {
         return Err("has no default, and its type does not include null".into());
     }
-    let mut info = ParamInfo { name: name.to_owned(), doc, kind, default: None, range, choices };
+    let mut info = ParamInfo { name: name.to_owned(), doc, kind, default: None, range, choices, many: false };
     if let Some(default) = default {
         info.default =
             Some(info.accept(default).map_err(|problem| format!("has a default that it does not accept: {problem}"))?);

@@ -152,7 +152,7 @@ fn prefill(
     pipelines: &[&Pipeline],
 ) -> Vec<Compressed> {
     let template = ChatTemplate::read(smollm2().path()).unwrap();
-    let options = PromptOptions { regime: Regime::Hidden, raw: false, max_context_length: None, room: 8192 };
+    let options = PromptOptions { room: 8192, ..PromptOptions::default() };
     let around = Prompt::build("text", &[Question::default()], template.as_ref(), tokenizer, options).unwrap();
     let encode = |text: &str| tokenizer.encode(text);
     let prompt = PromptParts { prefix_tokens: around.prefix_tokens, suffix: &around.suffix, encode: &encode };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use pressroom::plan::Plan;
 use pressroom::spec::Spec;
 
-use crate::support::{config, registry};
+use crate::support::{config, registry, tasks};
 
 fn told(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap();
@@ -20,7 +20,7 @@ fn told(path: &Path) -> String {
             Err(error) => error.to_string(),
         };
     }
-    match Spec::parse(&text, name, &registry) {
+    match Spec::parse(&text, name, &registry, &tasks()) {
         Err(error) => error.to_string(),
         Ok(spec) if name.starts_with("plan-") => match Plan::resolve(&spec, &config(4)) {
             Ok(_) => "no mistake".into(),
@@ -56,7 +56,7 @@ fn mistakes_are_told_in_these_words() {
 
 #[test]
 fn a_terminal_gets_the_same_text_in_colour() {
-    let Err(pressroom::Error::Spec(report)) = Spec::parse("[modle]", "x.toml", &registry()) else {
+    let Err(pressroom::Error::Spec(report)) = Spec::parse("[modle]", "x.toml", &registry(), &tasks()) else {
         panic!("a file without sections was read")
     };
     let coloured = report.render(true);

@@ -4,7 +4,7 @@ use pressroom::plan::{DeviceChoice, DtypeChoice, Plan, SessionPlan, sessions};
 use pressroom::spec::{PressSpec, Spec, apply_overrides};
 use serde_json::{Value, json};
 
-use crate::support::{EVERYTHING, config, parse, registry};
+use crate::support::{EVERYTHING, config, parse, registry, tasks};
 
 fn plan(text: &str, layers: usize) -> Plan {
     Plan::resolve(&parse(text), &config(layers)).unwrap_or_else(|error| panic!("{error}"))
@@ -56,7 +56,7 @@ fn the_stored_plan_says_everything_that_decides_an_answer() {
     let stored = plan(EVERYTHING, 4).to_json().unwrap();
     assert_eq!(stored["model"], json!({ "path": "smollm2-135m-instruct", "device": "cuda:1", "dtype": "bf16" }));
     let task = json!({
-        "name": "needle", "context_tokens": 1024, "samples": 7, "question": "visible", "max_new_tokens": 32,
+        "name": "needle", "context_tokens": [1024], "samples": 7, "question": "visible", "max_new_tokens": 32,
         "raw": false
     });
     assert_eq!(stored["task"], task);
@@ -151,7 +151,7 @@ fn a_budget_in_tokens_has_no_ratio() {
     let session = &plan(&press("512"), 2).sessions[1];
     assert_eq!((session.ratio, &session.stages[0].budget), (None, &Some(vec![512, 512])));
     assert_eq!(plan(&press("[100, 7]"), 2).sessions[1].stages[0].budget, Some(vec![100, 7]));
-    let told = |text: &str| Spec::parse(text, "p.toml", &registry()).err().unwrap().to_string();
+    let told = |text: &str| Spec::parse(text, "p.toml", &registry(), &tasks()).err().unwrap().to_string();
     for wrong in ["0", "-1", "0.5", "[]", "'many'", "[512, 0]", "{ from = 1 }"] {
         assert!(told(&press(wrong)).contains("budget"), "{wrong}");
     }
@@ -205,7 +205,7 @@ fn an_experiment_with_the_built_in_presses_is_read() {
         [run]
         output = "runs/first-look"
     "#;
-    let spec = Spec::parse(text, "first-look.toml", &pressroom_presses::registry().unwrap()).unwrap();
+    let spec = Spec::parse(text, "first-look.toml", &pressroom_presses::registry().unwrap(), &tasks()).unwrap();
     assert!(spec.warnings.is_empty());
     let plan = Plan::resolve(&spec, &config(30)).unwrap();
     let expected = [

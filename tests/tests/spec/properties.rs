@@ -5,7 +5,7 @@ use pressroom::plan::Plan;
 use pressroom::spec::{Spec, apply_overrides};
 use proptest::prelude::*;
 
-use crate::support::{EVERYTHING, config, registry};
+use crate::support::{EVERYTHING, config, registry, tasks};
 
 /// Line and column of every place of a report.
 fn places(report: &str) -> Vec<(usize, usize)> {
@@ -15,7 +15,7 @@ fn places(report: &str) -> Vec<(usize, usize)> {
 
 fn check(text: &str) {
     let registry = registry();
-    let report = match Spec::parse(text, "test.toml", &registry) {
+    let report = match Spec::parse(text, "test.toml", &registry, &tasks()) {
         Ok(spec) => {
             assert!(spec.warnings.to_string().lines().all(|line| !line.starts_with("error")));
             match Plan::resolve(&spec, &config(4)) {
@@ -134,6 +134,6 @@ fn deep_nesting_is_refused() {
 #[test]
 fn a_thousand_mistakes_are_counted_and_a_hundred_shown() {
     let text: String = (0..1000).map(|i| format!("key{i} = 1\n")).collect();
-    let Err(error) = Spec::parse(&text, "test.toml", &registry()) else { panic!("unknown keys were read") };
+    let Err(error) = Spec::parse(&text, "test.toml", &registry(), &tasks()) else { panic!("unknown keys were read") };
     assert!(error.to_string().ends_with("and 903 more; 1003 mistakes in test.toml"), "{error}");
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pressroom::press::{Budget, Entry, Needs, Params, Press, Range, Registry, Scorer, Selection};
-use pressroom::spec::Spec;
+use pressroom::spec::{Spec, TaskInfo};
 use pressroom::view::LayerView;
 use pressroom::{Error, Result};
 use tch::Tensor;
@@ -94,9 +94,35 @@ pub fn registry() -> Registry {
     registry
 }
 
+pressroom::parameters! {
+    /// A task that is generated.
+    "task" "needle" Needle {
+        /// Lengths of the contexts, tokens.
+        context_tokens: Vec<usize> = vec![2048], Range::closed(1.0, 1e8);
+        /// Samples of each length.
+        samples: usize = 50, Range::closed(1.0, 1e8);
+    }
+}
+
+pressroom::parameters! {
+    /// A task from a file.
+    "task" "file" Rows {
+        /// The file.
+        file: Option<String> = None, Range::ANY;
+        /// Most rows read.
+        limit: Option<usize> = None, Range::closed(1.0, 1e8);
+    }
+}
+
+/// `needle` is generated, `file` read from a file.
+pub fn tasks() -> Vec<TaskInfo> {
+    let info = |name: &str, params| TaskInfo { name: name.into(), doc: String::new(), params };
+    vec![info("file", Rows::parameters()), info("needle", Needle::parameters())]
+}
+
 /// An experiment that has to be valid.
 pub fn parse(text: &str) -> Spec {
-    Spec::parse(text, "test.toml", &registry()).unwrap_or_else(|error| panic!("{error}"))
+    Spec::parse(text, "test.toml", &registry(), &tasks()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A small model's shape with this many layers.

@@ -1,0 +1,27 @@
+//! Rows of a Parquet file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use pressroom::{Error, Result};
+
+use super::row::Row;
+
+/// At most `limit` rows.
+///
+/// # Errors
+/// The file cannot be opened, or is no Parquet.
+pub(super) fn rows(path: &Path, limit: usize) -> Result<Vec<Result<Row>>> {
+    let file = std::fs::File::open(path).map_err(Error::io(path))?;
+    let bad = |error: ParquetError| Error::file(path, format!("cannot be read as Parquet: {error}"));
+    let reader = SerializedFileReader::new(file).map_err(bad)?;
+    let place: Arc<Path> = path.into();
+    let rows = reader.get_row_iter(None).map_err(bad)?.take(limit).enumerate();
+    let row = |(at, row): (usize, Result<parquet::record::Row, ParquetError>)| {
+        let parsed = row.map(|row| row.to_json_value()).map_err(|error| error.to_string());
+        Row::new(&place, format!("row {}", at + 1), parsed)
+    };
+    Ok(rows.map(row).collect())
+}

@@ -1,0 +1,160 @@
+//! Where the files of a published set are: in a folder, or in a repository on the hub.
+
+use std::path::{Path, PathBuf};
+
+use pressroom::model::hub;
+use pressroom::{Error, Result};
+
+use super::row::Row;
+use super::rows;
+use crate::task::{Sample, Samples};
+
+/// Declares a task that reads a published set, by default from where it is published.
+macro_rules! published {
+    ($(#[doc = $doc:literal])+ $name:literal $type:ident $hub:literal) => {
+        $crate::task::task! {
+            $(#[doc = $doc])+
+            $name $type {
+                /// A folder with the set's files, one of them, or a repository of data sets on the hub (ORG/NAME).
+                path: String = $hub.into(), pressroom::press::Range::ANY;
+                /// Subsets; absent, all that are there.
+                subset: Option<Vec<String>> = None, pressroom::press::Range::ANY;
+                /// Most rows read of each subset; absent, all.
+                limit: Option<usize> = None, pressroom::press::Range::closed(1.0, 1e8);
+            }
+        }
+
+        impl $type {
+            fn source(&self) -> $crate::task::data::source::Source<'_> {
+                $crate::task::data::source::Source {
+                    path: &self.path,
+                    subsets: self.subset.as_deref(),
+                    limit: self.limit,
+                }
+            }
+        }
+    };
+}
+pub(super) use published;
+
+/// What a task asks of a published set.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) path: &'a str,
+    pub(super) subsets: Option<&'a [String]>,
+    pub(super) limit: Option<usize>,
+}
+
+/// Subsets of a published set: its own description of one, by the names that files and folders have.
+pub(super) trait Part {
+    /// What `subset` calls it.
+    fn name(&self) -> &str;
+
+    /// Whether a file or folder of this name (without its ending) holds it.
+    fn is_called(&self, name: &str) -> bool {
+        self.name() == name
+    }
+}
+
+impl Source<'_> {
+    /// The samples of the subsets asked for, in the order of `parts`.
+    ///
+    /// # Errors
+    /// There is no such subset; no file of it is there or can be fetched; a file as a whole is unreadable.
+    pub(super) fn samples<P: Part>(self, parts: &[P], sample: impl Fn(&P, &Row) -> Result<Sample>) -> Result<Samples> {
+        let wanted = self.wanted(parts)?;
+        let files = self.files(&wanted)?;
+        let mut samples = Vec::new();
+        for part in wanted {
+            let own: Vec<&PathBuf> = files.iter().filter(|file| holds(part, file)).collect();
+            // One file that is named, and named otherwise than its subset, is what was asked for.
+            let own = if own.is_empty() && parts.len() == 1 { files.iter().collect() } else { own };
+            if own.is_empty() && self.subsets.is_some() {
+                return Err(Error::file(self.path, format!("holds no file of the subset `{}`", part.name())));
+            }
+            let mut left = self.limit;
+            for file in own {
+                if left == Some(0) {
+                    break;
+                }
+                let rows = rows(file, left)?;
+                left = left.map(|left| left.saturating_sub(rows.len()));
+                samples.extend(rows.into_iter().map(|row| sample(part, &row?)));
+            }
+        }
+        if samples.is_empty() {
+            let known: Vec<&str> = parts.iter().map(Part::name).collect();
+            return Err(Error::file(
+                self.path,
+                format!("holds no file of a subset; they are called {}", known.join(", ")),
+            ));
+        }
+        Ok(samples)
+    }
+
+    fn wanted<'p, P: Part>(&self, parts: &'p [P]) -> Result<Vec<&'p P>> {
+        let Some(subsets) = self.subsets else { return Ok(parts.iter().collect()) };
+        let find = |name: &String| {
+            parts.iter().find(|part| part.name() == name).ok_or_else(|| {
+                let known: Vec<&str> = parts.iter().map(Part::name).collect();
+                Error::input(format!("there is no subset `{name}`: known are {}", known.join(", ")))
+            })
+        };
+        subsets.iter().map(find).collect()
+    }
+
+    /// Files that can be read, in the order of their names.
+    fn files<P: Part>(&self, wanted: &[&P]) -> Result<Vec<PathBuf>> {
+        let place = Path::new(self.path);
+        let mut files = Vec::new();
+        if place.is_file() {
+            files.push(place.to_owned());
+        } else if place.is_dir() {
+            walk(place, &mut files)?;
+        } else {
+            let fits = |name: &str| {
+                let name = Path::new(name);
+                readable(name) && (wanted.len() == 1 || wanted.iter().any(|part| holds(*part, name)))
+            };
+            return hub::data_files(self.path, &fits);
+        }
+        files.retain(|file| readable(file));
+        files.sort();
+        Ok(files)
+    }
+}
+
+/// Whether the file, or a folder that it is in, is called as the subset is.
+fn holds(part: &impl Part, file: &Path) -> bool {
+    let folders = file.parent().into_iter().flat_map(Path::iter);
+    file.file_stem().into_iter().chain(folders).filter_map(|name| name.to_str()).any(|name| part.is_called(name))
+}
+
+fn readable(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| ["jsonl", "json", "parquet"].iter().any(|known| extension == *known))
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+        let path = entry.map_err(Error::io(folder))?.path();
+        if path.is_dir() {
+            walk(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// A published prompt: the text to compress, the question and how the answer begins, parted by `|`, with `{context}` and
+/// `{input}` where the row's go.
+pub(super) fn prompt(template: &str, context: &str, input: &str) -> (String, String, String) {
+    let fill = |text: &str| {
+        // What is filled in is not searched again: a context may hold anything.
+        let input = |text: &str| text.split("{input}").collect::<Vec<_>>().join(input);
+        text.split("{context}").map(input).collect::<Vec<_>>().join(context)
+    };
+    let mut parts = template.splitn(3, '|').map(fill);
+    let mut next = || parts.next().unwrap_or_default();
+    (next(), next(), next())
+}
