@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 
@@ -9,9 +10,19 @@ use super::LayerView;
 use crate::error::{During, Error, Result};
 use crate::press::{Budget, Scorer};
 
-/// Scorers' verdicts on a view, by their identity.
-#[derive(Default)]
-pub(super) struct Rankings(RefCell<HashMap<String, Ranking>>);
+/// Scorers' verdicts on a view, by their identity, and those on slices of it.
+#[derive(Clone, Default)]
+pub(super) struct Rankings {
+    own: Rc<RefCell<HashMap<String, Ranking>>>,
+    slices: Rc<RefCell<HashMap<(i64, i64), Self>>>,
+}
+
+impl Rankings {
+    /// Those of the slice `start..start + length`, however often it is taken.
+    pub(super) fn of_slice(&self, start: i64, length: i64) -> Self {
+        self.slices.borrow_mut().entry((start, length)).or_default().clone()
+    }
+}
 
 /// A scorer's verdict on a view, shared by every ratio that uses it.
 struct Ranking {
@@ -27,7 +38,7 @@ impl LayerView<'_> {
     /// The scorer fails, returns another shape, NaN or minus infinity.
     pub fn scores(&self, scorer: &dyn Scorer, budget: Budget) -> Result<Tensor> {
         let key = key(scorer, budget);
-        if let Some(ranking) = self.rankings.0.borrow().get(&key) {
+        if let Some(ranking) = self.rankings.own.borrow().get(&key) {
             return Ok(ranking.scores.shallow_clone());
         }
         let scores = scorer.score(self, budget)?.f_to_kind(Kind::Float)?;
@@ -41,7 +52,7 @@ impl LayerView<'_> {
             return Err(Error::input(format!("{identity} gave scores that are NaN or minus infinity")));
         }
         let ranking = Ranking { scores: scores.shallow_clone(), order: None };
-        self.rankings.0.borrow_mut().insert(key, ranking);
+        self.rankings.own.borrow_mut().insert(key, ranking);
         Ok(scores)
     }
 
@@ -53,11 +64,11 @@ impl LayerView<'_> {
     pub fn ranking(&self, scorer: &dyn Scorer, budget: Budget) -> Result<Tensor> {
         let scores = self.scores(scorer, budget)?;
         let key = key(scorer, budget);
-        if let Some(order) = self.rankings.0.borrow().get(&key).and_then(|ranking| ranking.order.as_ref()) {
+        if let Some(order) = self.rankings.own.borrow().get(&key).and_then(|ranking| ranking.order.as_ref()) {
             return Ok(order.shallow_clone());
         }
         let (_, order) = scores.f_sort_stable(true, -1, true).during("sorting scores", &[&scores])?;
-        if let Some(ranking) = self.rankings.0.borrow_mut().get_mut(&key) {
+        if let Some(ranking) = self.rankings.own.borrow_mut().get_mut(&key) {
             ranking.order = Some(order.shallow_clone());
         }
         Ok(order)

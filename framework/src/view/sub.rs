@@ -78,7 +78,8 @@ impl<'a> LayerView<'a> {
         let parts = rows.with_columns(|columns| Ok(own(columns, columns.dim() as i64 - 1)?))?;
         let view = self.with(self.geometry, own(&self.keys, 2)?, own(&self.values, 2)?, positions, parts);
         let question_tokens = (self.question_tokens - (self.context.end - end)).max(0);
-        Ok(Self { context: first..end, question_tokens, ..view })
+        let rankings = self.rankings.of_slice(start, length);
+        Ok(Self { context: first..end, question_tokens, rankings, ..view })
     }
 
     /// One KV head and its query group.

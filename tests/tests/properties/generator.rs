@@ -142,7 +142,21 @@ fn sample(registry: &Registry, entry: &Entry, draw: &mut Draw) -> Sample {
     panic!("{} wraps nothing of what was drawn", entry.info().name)
 }
 
-fn attempt(registry: &Registry, entry: &Entry, draw: &mut Draw) -> pressroom::Result<Sample> {
+/// Every press that wraps one scorer, around this one.
+pub fn wrappers(scorer: &Arc<dyn Scorer>) -> Vec<(String, Method)> {
+    let registry = pressroom_presses::registry().unwrap();
+    let wraps_one = |entry: &&Entry| matches!(&entry.info().wraps[..], [wraps] if wraps.accepts_kind(Kind::Scorer));
+    let build = |entry: &Entry| {
+        let params = small_params(entry, &mut Draw::new(0));
+        let method = entry.build(&params, vec![Built::Scorer(scorer.clone())]).ok()?.into_method();
+        prepare(&method, &entry.info().name);
+        Some((entry.info().name.clone(), method))
+    };
+    registry.entries().filter(wraps_one).filter_map(build).collect()
+}
+
+/// Parameters for short contexts; choices are drawn.
+fn small_params(entry: &Entry, draw: &mut Draw) -> Params {
     let info = entry.info();
     let takes = |name: &str| info.param(name).is_some();
     // What has no default stays away.
@@ -168,10 +182,16 @@ fn attempt(registry: &Registry, entry: &Entry, draw: &mut Draw) -> pressroom::Re
         let folder = golden("presses").join(&info.name).join("gqa");
         params.insert("side_data".into(), Value::Text(folder.to_str().unwrap().to_owned()));
     }
+    params
+}
+
+fn attempt(registry: &Registry, entry: &Entry, draw: &mut Draw) -> pressroom::Result<Sample> {
+    let info = entry.info();
+    let takes = |name: &str| info.param(name).is_some();
+    let params = small_params(entry, draw);
     let inner = parts(registry, entry, draw);
     let built = entry.build(&params, inner.iter().map(|inner| inner.built.clone()).collect())?;
-    let facts = ModelFacts { name: "tiny".into(), geometry: GEOMETRY, hidden_size: HIDDEN };
-    built.clone().into_method().prepare(&facts).unwrap_or_else(|error| panic!("{}: {error}", info.name));
+    prepare(&built.clone().into_method(), &info.name);
     let names: Vec<&str> = inner.iter().map(|inner| inner.name.as_str()).collect();
     let name = if names.is_empty() { info.name.clone() } else { format!("{}({})", info.name, names.join(", ")) };
     Ok(Sample {
@@ -180,8 +200,13 @@ fn attempt(registry: &Registry, entry: &Entry, draw: &mut Draw) -> pressroom::Re
         given: info.budgeting == Budgeting::Given,
         wrapped: inner.first().and_then(Sample::scorer),
         draws: takes("seed") || inner.iter().any(|inner| inner.draws),
-        chunk: sized("chunk_length").then_some(8),
+        chunk: params.contains_key("chunk_length").then_some(8),
     })
+}
+
+fn prepare(method: &Method, name: &str) {
+    let facts = ModelFacts { name: "tiny".into(), geometry: GEOMETRY, hidden_size: HIDDEN };
+    method.prepare(&facts).unwrap_or_else(|error| panic!("{name}: {error}"));
 }
 
 /// Presses for `entry` to wrap, drawn from those that fit.

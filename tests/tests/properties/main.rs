@@ -10,5 +10,6 @@ mod generator;
 mod model_files;
 mod pipeline;
 mod presses;
+mod sharing;
 mod support;
 mod views;
