@@ -113,6 +113,32 @@ static uint32_t needs(const PressroomCall *call, void *instance, PressroomNeeds 
     return PRESSROOM_OK;
 }
 
+static uint32_t prepare(const PressroomCall *call, void *instance, const PressroomModel *model) {
+    (void)call, (void)instance, (void)model;
+#ifdef FAULT_ABORT_IN_PREPARE
+    abort();
+#endif
+#ifdef FAULT_PREPARE_WITHOUT_REASON
+    return PRESSROOM_FAILED;
+#endif
+    return PRESSROOM_OK;
+}
+
+static const void *extension(PressroomText id) {
+    static const PressroomPrepare prepares = {
+#ifdef FAULT_SHORT_EXTENSION
+        .size = 8,
+#else
+        .size = sizeof(PressroomPrepare),
+#endif
+#ifndef FAULT_EMPTY_EXTENSION
+        .prepare = prepare,
+#endif
+    };
+    const size_t len = sizeof PRESSROOM_PREPARE - 1;
+    return id.len == len && memcmp(id.data, PRESSROOM_PREPARE, len) == 0 ? &prepares : NULL;
+}
+
 // ---- Faults of a call ----------------------------------------------------------------------------------------------
 
 #ifdef FAULT_STACK_OVERFLOW
@@ -384,6 +410,7 @@ static const PressroomPress presses[] = {{
     .create = create,
     .destroy = destroy,
     .needs = needs,
+    .extension = extension,
 #ifdef SELECTOR
     .kind = PRESSROOM_SELECTOR,
     .select = select_entries,

@@ -327,6 +327,36 @@ typedef struct PressroomLog {
     void (*write)(uint32_t level, struct PressroomText text);
 } PressroomLog;
 
+// The model whose cache is compressed. Lent for one call.
+typedef struct PressroomModel {
+    // `sizeof(PressroomModel)` of the host.
+    uint32_t size;
+    // Decoder layers.
+    uint32_t layers;
+    // Its folder's name, or its hub id.
+    struct PressroomText name;
+    // Query heads.
+    int64_t heads;
+    // KV heads.
+    int64_t kv_heads;
+    // Channels of a head.
+    int64_t head_dim;
+    // Width of the hidden states.
+    int64_t hidden_size;
+} PressroomModel;
+
+// A press's extension `PRESSROOM_PREPARE`: a look at the model before any context.
+typedef struct PressroomPrepare {
+    // `sizeof(PressroomPrepare)` of the plugin.
+    uint32_t size;
+    // Zero.
+    uint32_t reserved;
+    // Tells an instance for which model it will work, or is told why it cannot. Called by one thread, before any
+    // `score` or `select` of the instance; where several experiments share an instance, once for each, with the same
+    // model. Not null.
+    uint32_t (*prepare)(const struct PressroomCall *call, void *instance, const struct PressroomModel *model);
+} PressroomPrepare;
+
 #endif  /* PRESSROOM_PLUGIN_H */
 
 #ifdef __cplusplus

@@ -1,7 +1,7 @@
 //! `entropy_heads`: a head that looks everywhere needs more than one that looks at one place.
 
 use pressroom_plugin::ndarray::Array1;
-use pressroom_plugin::{Budget, Needs, Result, Selection, Selector, Span, View, axis};
+use pressroom_plugin::{Budget, Model, Needs, Result, Selection, Selector, Span, View, axis, warn};
 
 use crate::window;
 
@@ -42,6 +42,13 @@ impl Selector for EntropyHeads {
 
     fn needs(&self) -> Needs {
         Needs { rotated_queries: Span::Last(self.window_size), ..Needs::default() }
+    }
+
+    fn prepare(&self, model: &Model) -> Result {
+        if model.kv_heads == 1 {
+            warn(&format!("entropy_heads shares among KV heads, and {} has one: nothing is shared", model.name));
+        }
+        Ok(())
     }
 
     fn select(&self, view: &View<'_>, budget: Budget, selection: &mut Selection<'_>) -> Result {

@@ -1,13 +1,13 @@
 //! A plugin's press as one of the framework's.
 
-use pressroom::press::{Budget, Needs, Press, RaggedIndices, Scorer, Selection};
+use pressroom::press::{Budget, ModelFacts, Needs, Press, RaggedIndices, Scorer, Selection};
 use pressroom::view::LayerView;
 use pressroom::{Error, Result};
 use pressroom_plugin_abi::PRESSROOM_READS_CUDA;
 use tch::{Device, Kind, Tensor};
 
 use crate::call::Failure;
-use crate::instance::{Instance, RawBudget, RawNeeds};
+use crate::instance::{Instance, RawBudget, RawModel, RawNeeds};
 use crate::isolation::Isolated;
 use crate::layer::{Layer, Lent};
 use crate::tensors::{lend_for_results, show, span};
@@ -25,6 +25,13 @@ impl Backend {
         match self {
             Self::Here(instance) => instance.needs(),
             Self::Apart(isolated) => isolated.needs(),
+        }
+    }
+
+    fn prepare(&self, model: &RawModel) -> Result<(), Failure> {
+        match self {
+            Self::Here(instance) => instance.prepare(model),
+            Self::Apart(isolated) => isolated.prepare(model),
         }
     }
 
@@ -82,6 +89,20 @@ impl Plugged {
         }
     }
 
+    /// Tells the press for which model it will work.
+    fn told(&self, model: &ModelFacts) -> Result<()> {
+        let geometry = model.geometry;
+        let model = RawModel {
+            name: model.name.clone(),
+            layers: geometry.layers as u32,
+            heads: geometry.heads,
+            kv_heads: geometry.kv_heads,
+            head_dim: geometry.head_dim,
+            hidden_size: model.hidden_size,
+        };
+        self.backend.prepare(&model).map_err(|failure| Error::input(format!("{}: {failure}", self.identity)))
+    }
+
     /// Kept indices of each KV head as the plugin wrote them, checked as far as reading them needs.
     fn decision(&self, counts: &Tensor, indices: &Tensor, tokens: i64) -> Result<Selection> {
         let counts: Vec<i64> = counts.f_flatten(0, -1)?.try_into()?;
@@ -115,6 +136,10 @@ impl Scorer for Plugged {
         self.declared()
     }
 
+    fn prepare(&self, model: &ModelFacts) -> Result<()> {
+        self.told(model)
+    }
+
     fn score(&self, view: &LayerView<'_>, _: Budget) -> Result<Tensor> {
         let device = self.backend.device(view.device(), &self.needs);
         let shown = show(view, &self.needs, device)?;
@@ -133,6 +158,10 @@ impl Press for Plugged {
 
     fn needs(&self) -> Needs {
         self.declared()
+    }
+
+    fn prepare(&self, model: &ModelFacts) -> Result<()> {
+        self.told(model)
     }
 
     fn head_wise(&self) -> bool {

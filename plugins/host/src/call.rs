@@ -6,6 +6,12 @@ use std::fmt;
 use pressroom_plugin_abi::{PRESSROOM_FAILED, PRESSROOM_OK, PRESSROOM_PANICKED, PressroomCall, PressroomText};
 use serde::{Deserialize, Serialize};
 
+/// Stands where a plugin failed without a word.
+const NO_REASON: &str = "it gave no reason";
+
+/// Stands where a plugin's status is none of the interface's.
+const NO_STATUS: &str = "which is no status";
+
 /// Longest text that is taken from a plugin.
 const LONGEST_TEXT: u64 = 1 << 20;
 
@@ -20,6 +26,11 @@ impl Failure {
     /// A failure for a reason of the host's.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into() }
+    }
+
+    /// Whether the plugin gave a status that the interface knows, and said why.
+    pub(crate) fn has_reason(&self) -> bool {
+        !self.text.contains(NO_REASON) && !self.text.contains(NO_STATUS)
     }
 }
 
@@ -41,11 +52,11 @@ pub(crate) fn calling(run: impl FnOnce(*const PressroomCall) -> u32) -> Result<(
         fail: Some(fail),
     };
     let status = run(&call);
-    let reason = reason.filter(|reason| !reason.is_empty()).unwrap_or_else(|| "it gave no reason".into());
+    let reason = reason.filter(|reason| !reason.is_empty()).unwrap_or_else(|| NO_REASON.into());
     match status {
         PRESSROOM_OK => Ok(()),
         PRESSROOM_FAILED | PRESSROOM_PANICKED => Err(Failure { text: reason }),
-        other => Err(Failure { text: format!("it returned {other}, which is no status ({reason})") }),
+        other => Err(Failure { text: format!("it returned {other}, {NO_STATUS} ({reason})") }),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::ffi::c_void;
 
-use pressroom_plugin_abi::{PRESSROOM_READS_CPU, PressroomBudget, PressroomNeeds, PressroomSelection, PressroomText};
+use pressroom_plugin_abi::{
+    PRESSROOM_READS_CPU, PressroomBudget, PressroomModel, PressroomNeeds, PressroomSelection, PressroomText,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Failure, calling};
@@ -43,6 +45,18 @@ pub struct RawBudget {
     pub compression_ratio: f64,
     /// Entries per KV head.
     pub kept: i64,
+}
+
+/// The model that an instance works for; see `PressroomModel`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is documented where it crosses the interface, in PressroomModel")]
+pub struct RawModel {
+    pub name: String,
+    pub layers: u32,
+    pub heads: i64,
+    pub kv_heads: i64,
+    pub head_dim: i64,
+    pub hidden_size: i64,
 }
 
 const MISSING: &str = "the press has no such function";
@@ -89,6 +103,25 @@ impl Instance {
             attention_sums: raw.attention_sums != 0,
             output_projection: raw.output_projection != 0,
         })
+    }
+
+    /// Tells the instance for which model it will work, if it wants to know.
+    ///
+    /// # Errors
+    /// The plugin's own.
+    pub fn prepare(&self, model: &RawModel) -> Result<(), Failure> {
+        let Some(prepare) = self.press.prepare.and_then(|extension| extension.prepare) else { return Ok(()) };
+        let raw = PressroomModel {
+            size: size_of::<PressroomModel>() as u32,
+            layers: model.layers,
+            name: PressroomText::new(&model.name),
+            heads: model.heads,
+            kv_heads: model.kv_heads,
+            head_dim: model.head_dim,
+            hidden_size: model.hidden_size,
+        };
+        // SAFETY: the instance is alive, the model and its name are lent for the call.
+        calling(|call| unsafe { prepare(call, self.data, &raw) })
     }
 
     /// Writes scores, float32 `[batch, kv_heads, tokens]`, contiguous.

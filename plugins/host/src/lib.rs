@@ -22,7 +22,7 @@ mod tensors;
 pub use call::Failure;
 pub use describe::Description;
 pub use file::{Header, LibraryFile};
-pub use instance::{Instance, RawBudget, RawNeeds};
+pub use instance::{Instance, RawBudget, RawModel, RawNeeds};
 pub use layer::{Dtype, Frame, Layer, Layout, Lent, Part};
 pub use library::{Library, LoadedPress};
 pub use refusal::{Reason, Refusal};

@@ -5,7 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
 
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
-use pressroom_plugin_abi::{PRESSROOM_ENTRY_SYMBOL, PressroomEntry, PressroomPress, read};
+use pressroom_plugin_abi::{
+    Growing, PRESSROOM_ENTRY_SYMBOL, PRESSROOM_PREPARE, PressroomEntry, PressroomPrepare, PressroomPress, PressroomText,
+    read,
+};
 
 use crate::call::{calling, text};
 use crate::describe::Description;
@@ -23,6 +26,8 @@ pub struct Library {
 #[derive(Clone, Debug)]
 pub struct LoadedPress {
     pub(crate) table: PressroomPress,
+    /// Its extension `PRESSROOM_PREPARE`, if it has it.
+    pub(crate) prepare: Option<PressroomPrepare>,
     /// What it says about itself.
     pub description: Description,
 }
@@ -114,7 +119,27 @@ fn load(file: LibraryFile) -> Result<Vec<LoadedPress>, Reason> {
         if presses.iter().any(|known| known.description.name == description.name) {
             return Err(blame(format!("is the second one called `{}`", description.name)));
         }
-        presses.push(LoadedPress { table, description });
+        // SAFETY: the name is that of the struct.
+        let prepare = unsafe { extension::<PressroomPrepare>(&table, PRESSROOM_PREPARE) }.map_err(blame)?;
+        if prepare.is_some_and(|extension| extension.prepare.is_none()) {
+            return Err(blame(format!("has the extension {PRESSROOM_PREPARE} without its `prepare`")));
+        }
+        presses.push(LoadedPress { table, prepare, description });
     }
     Ok(presses)
+}
+
+/// The press's extension called `id`, if it has it.
+///
+/// # Safety
+/// `T` is the struct that the interface knows under this name, and the library has been opened.
+unsafe fn extension<T: Growing>(table: &PressroomPress, id: &str) -> Result<Option<T>, String> {
+    let Some(find) = table.extension else { return Ok(None) };
+    // SAFETY: called as the interface says; the name lives for the call.
+    let found = unsafe { find(PressroomText::new(id)) }.cast::<T>();
+    if found.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: what the press gives for this name lives until the process ends and is of the size that it states.
+    unsafe { read(found) }.map(Some).ok_or_else(|| format!("has an extension {id} that is too short"))
 }

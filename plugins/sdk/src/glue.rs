@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 pub use pressroom_plugin_abi as abi;
 
 use crate::panics::{caught, note_panics};
-use crate::{Budget, Needs, Result, Scorer, Scores, Selection, Selector, View, schema};
+use crate::{Budget, Model, Needs, Result, Scorer, Scores, Selection, Selector, View, schema};
 
 /// What the host's tables need of a press of either kind.
 pub trait Kind: 'static {
@@ -28,6 +28,8 @@ pub trait Kind: 'static {
     fn needs(press: &Self::Press) -> Needs;
     /// See [`Scorer::check`].
     fn check(press: &Self::Press) -> Result;
+    /// See [`Scorer::prepare`].
+    fn prepare(press: &Self::Press, model: &Model) -> Result;
     /// See [`Scorer::score`].
     fn score(press: &Self::Press, view: &View<'_>, scores: &mut Scores<'_>) -> Result;
     /// See [`Selector::select`].
@@ -49,6 +51,10 @@ impl<P: Scorer> Kind for AsScorer<P> {
 
     fn check(press: &P) -> Result {
         press.check()
+    }
+
+    fn prepare(press: &P, model: &Model) -> Result {
+        press.prepare(model)
     }
 
     fn score(press: &P, view: &View<'_>, scores: &mut Scores<'_>) -> Result {
@@ -75,6 +81,10 @@ impl<P: Selector> Kind for AsSelector<P> {
 
     fn check(press: &P) -> Result {
         press.check()
+    }
+
+    fn prepare(press: &P, model: &Model) -> Result {
+        press.prepare(model)
     }
 
     fn score(_: &P, _: &View<'_>, _: &mut Scores<'_>) -> Result {
@@ -112,7 +122,7 @@ pub fn describe<K: Kind>() -> Described {
         needs: Some(needs::<K>),
         score: scores.then_some(score::<K> as _),
         select: (!scores).then_some(select::<K> as _),
-        extension: None,
+        extension: Some(extension::<K>),
     })
 }
 
@@ -177,18 +187,30 @@ unsafe fn answer(call: *const PressroomCall, work: impl FnOnce() -> Result) -> u
     status
 }
 
+/// The bytes of a text.
+///
+/// # Safety
+/// The text is lent for `'a`.
+unsafe fn text<'a>(text: PressroomText) -> &'a [u8] {
+    if text.len == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's promise; only an empty text may have a null pointer.
+    unsafe { std::slice::from_raw_parts(text.data, text.len as usize) }
+}
+
 unsafe extern "C" fn create<K: Kind>(
     call: *const PressroomCall,
     params: PressroomText,
     instance: *mut *mut c_void,
 ) -> u32 {
     let work = || {
-        let text: &[u8] = match params.len {
-            0 => b"{}",
-            // SAFETY: text lent for the call.
-            len => unsafe { std::slice::from_raw_parts(params.data, len as usize) },
+        // SAFETY: text lent for the call.
+        let params = match unsafe { text(params) } {
+            b"" => b"{}",
+            params => params,
         };
-        let press: K::Press = serde_json::from_slice(text)?;
+        let press: K::Press = serde_json::from_slice(params)?;
         K::check(&press)?;
         // SAFETY: the host lends a place for the pointer.
         unsafe { instance.write(Box::into_raw(Box::new(press)).cast()) };
@@ -229,6 +251,43 @@ unsafe extern "C" fn needs<K: Kind>(
         // SAFETY: as above; an older host gets what it knows.
         unsafe { write(needs, &told) };
         Ok(())
+    };
+    // SAFETY: the host's call.
+    unsafe { answer(call, work) }
+}
+
+unsafe extern "C" fn extension<K: Kind>(id: PressroomText) -> *const c_void {
+    // SAFETY: text lent for the call.
+    match unsafe { text(id) } {
+        id if id == PRESSROOM_PREPARE.as_bytes() => {
+            let prepare: &'static PressroomPrepare =
+                const { &PressroomPrepare { size: size_of::<PressroomPrepare>() as u32, reserved: 0, prepare: Some(prepare::<K>) } };
+            std::ptr::from_ref(prepare).cast()
+        }
+        _ => std::ptr::null(),
+    }
+}
+
+unsafe extern "C" fn prepare<K: Kind>(
+    call: *const PressroomCall,
+    instance: *mut c_void,
+    model: *const PressroomModel,
+) -> u32 {
+    let work = || {
+        // SAFETY: as in `needs`; the model and its name are lent for the call.
+        let (press, model, name) = unsafe {
+            let model = read(model).ok_or("the host gave no model")?;
+            (&*instance.cast::<K::Press>(), model, text(model.name))
+        };
+        let model = Model {
+            name: String::from_utf8_lossy(name).into_owned(),
+            layers: model.layers as usize,
+            heads: usize::try_from(model.heads)?,
+            kv_heads: usize::try_from(model.kv_heads)?,
+            head_dim: usize::try_from(model.head_dim)?,
+            hidden_size: usize::try_from(model.hidden_size)?,
+        };
+        K::prepare(press, &model)
     };
     // SAFETY: the host's call.
     unsafe { answer(call, work) }

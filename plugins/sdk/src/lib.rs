@@ -55,11 +55,13 @@ mod schema;
 mod selection;
 mod tensor;
 pub mod testing;
+#[cfg(feature = "tch")]
+pub mod torch;
 mod view;
 
 pub use budget::Budget;
 pub use log::{info, warn};
-pub use press::{Needs, Result, Scorer, Scores, Selector, Span};
+pub use press::{Model, Needs, Result, Scorer, Scores, Selector, Span};
 pub use selection::Selection;
 pub use tensor::{Dtype, Element, Tensor};
 pub use view::{Phase, View};

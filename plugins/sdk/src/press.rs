@@ -54,6 +54,23 @@ pub struct Needs {
     pub output_projection: bool,
 }
 
+/// The model whose cache is compressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// Its folder's name, or its hub id.
+    pub name: String,
+    /// Decoder layers.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// KV heads.
+    pub kv_heads: usize,
+    /// Channels of a head.
+    pub head_dim: usize,
+    /// Width of the hidden states.
+    pub hidden_size: usize,
+}
+
 /// Ranks KV pairs: the best of each head are kept, and wrappers can use the scores.
 ///
 /// The implementing struct holds the parameters; its fields and doc comments are what users see.
@@ -71,6 +88,16 @@ pub trait Scorer: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// # Errors
     /// They do not; the text says why.
     fn check(&self) -> Result {
+        Ok(())
+    }
+
+    /// Looks at the model, before any context; what is to be remembered of it goes into a `OnceLock` or the like.
+    ///
+    /// A host without the extension `pressroom.prepare/1` never calls it.
+    ///
+    /// # Errors
+    /// The press cannot work with this model; the text says why.
+    fn prepare(&self, _model: &Model) -> Result {
         Ok(())
     }
 
@@ -101,6 +128,16 @@ pub trait Selector: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// # Errors
     /// They do not; the text says why.
     fn check(&self) -> Result {
+        Ok(())
+    }
+
+    /// Looks at the model, before any context; what is to be remembered of it goes into a `OnceLock` or the like.
+    ///
+    /// A host without the extension `pressroom.prepare/1` never calls it.
+    ///
+    /// # Errors
+    /// The press cannot work with this model; the text says why.
+    fn prepare(&self, _model: &Model) -> Result {
         Ok(())
     }
 

@@ -82,7 +82,8 @@ impl<'a, D: Dimension> Tensor<'a, D> {
         shape
     }
 
-    fn layout(&self) -> (Vec<usize>, Vec<usize>) {
+    /// Shape and strides.
+    pub(crate) fn layout(&self) -> (Vec<usize>, Vec<usize>) {
         let axes = D::NDIM.unwrap_or(0);
         // SAFETY: `ndim` is the number of axes of `D` (checked in `new`), and shape and strides have as many.
         let (shape, strides) = unsafe {
@@ -95,19 +96,22 @@ impl<'a, D: Dimension> Tensor<'a, D> {
         (whole(shape), whole(strides))
     }
 
+    /// Where the first element lies.
+    pub(crate) fn first(&self) -> *const u8 {
+        // SAFETY: the host lends `byte_len` bytes from `data` on, and the offset is within them.
+        unsafe { self.raw.array.data.cast::<u8>().add(self.raw.array.byte_offset as usize) }
+    }
+
     /// The same memory as an array of `T`; `None` if the elements are of another type.
     pub fn typed<T: Element>(&self) -> Option<ArrayView<'a, T, D>> {
         if T::DTYPE != self.dtype {
             return None;
         }
         let (shape, strides) = self.layout();
-        let data = self.raw.array.data.cast::<u8>();
-        // SAFETY: the host lends `byte_len` bytes behind `data` for `'a`, read-only, aligned for the type, which hold
-        // every element of this shape and these strides.
-        let view = unsafe {
-            let first = data.add(self.raw.array.byte_offset as usize).cast::<T>();
-            ArrayView::from_shape_ptr(IxDyn(&shape).strides(IxDyn(&strides)), first)
-        };
+        // SAFETY: the host lends the memory for `'a`, read-only, aligned for the type; it holds every element of this
+        // shape and these strides.
+        let view =
+            unsafe { ArrayView::from_shape_ptr(IxDyn(&shape).strides(IxDyn(&strides)), self.first().cast::<T>()) };
         view.into_dimensionality().ok()
     }
 

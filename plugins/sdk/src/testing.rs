@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use ndarray::{Array, Array2, Array3, Array4, Dimension, s};
 use pressroom_plugin_abi::*;
 
-use crate::{Budget, Element, Result, Scorer, Selection, Selector, View};
+use crate::{Budget, Element, Model, Result, Scorer, Selection, Selector, View};
 
 /// One layer of a made-up model: 4 query heads, 2 KV heads of 8 channels, unless the fields say otherwise.
 #[derive(Clone, Debug)]
@@ -57,6 +57,7 @@ impl Layer {
     /// # Errors
     /// The press's own.
     pub fn score(&self, press: &impl Scorer) -> Result<Array3<f32>> {
+        press.prepare(&self.model())?;
         let mut scores = Array3::zeros(self.positions.dim());
         self.view(|view| press.score(view, &mut scores.view_mut()))?;
         Ok(scores)
@@ -67,6 +68,7 @@ impl Layer {
     /// # Errors
     /// The press's own.
     pub fn select(&self, press: &impl Selector, ratio: f64) -> Result<Vec<Vec<usize>>> {
+        press.prepare(&self.model())?;
         let (batch, kv_heads, tokens) = self.positions.dim();
         let (mut counts, mut indices) = (Array2::zeros((batch, kv_heads)), Array3::zeros((batch, kv_heads, tokens)));
         let budget = Budget::new(ratio, ((tokens as f64 * (1.0 - ratio)) as usize).max(1));
@@ -75,6 +77,13 @@ impl Layer {
             (0..count as usize).map(|slot| indices[[sequence, head, slot]] as usize).collect()
         });
         Ok(rows.collect())
+    }
+
+    /// The model that has this layer and no other.
+    pub fn model(&self) -> Model {
+        let (_, kv_heads, _, head_dim) = self.keys.dim();
+        let (heads, hidden_size) = (self.queries.dim().1, self.hidden_states.dim().2);
+        Model { name: "made-up".into(), layers: 1, heads, kv_heads, head_dim, hidden_size }
     }
 
     /// Shows the layer to `look`.

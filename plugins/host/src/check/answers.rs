@@ -10,7 +10,7 @@ use crate::call::Failure;
 use crate::instance::Instance;
 
 pub(super) const CHECKS: &[PressCheck] = &[
-    press_check("answers", "answers a plain layer", "creates", answers),
+    press_check("answers", "answers a plain layer", "prepares", answers),
     press_check("complete", "writes everything that it is to write", "answers", complete),
     press_check("valid", "writes numbers that the host accepts", "complete", valid),
     press_check("ordered", "names entries once, in ascending order", "valid", ordered),

@@ -4,7 +4,7 @@ use std::io;
 
 use pressroom_plugin_abi::{PRESSROOM_DECODING, PRESSROOM_PREFILL};
 
-use crate::instance::RawNeeds;
+use crate::instance::{RawModel, RawNeeds};
 use crate::layer::{Dtype, Frame, Layer, Layout, Lent, Part};
 use crate::memory::{Access, Guarded, Side, Source};
 
@@ -70,6 +70,18 @@ impl Case {
             inputs: Placement::Roomy,
             read_only: false,
             taken_back: false,
+        }
+    }
+
+    /// The model of one layer that the case is about.
+    pub(super) fn model(&self) -> RawModel {
+        RawModel {
+            name: "made-up".into(),
+            layers: 1,
+            heads: self.heads as i64,
+            kv_heads: self.kv_heads as i64,
+            head_dim: self.head_dim as i64,
+            hidden_size: (self.heads * self.head_dim) as i64,
         }
     }
 

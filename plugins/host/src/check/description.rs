@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::case::Case;
 use super::subject::Subject;
 use super::{Fault, PressCheck, Verdict, failed, press_check};
 use crate::instance::Instance;
@@ -19,6 +20,7 @@ pub(super) const CHECKS: &[PressCheck] = &[
     press_check("nonsense", "survives parameters that are nonsense", "creates", nonsense),
     press_check("needs-agree", "declares the same needs whenever it is asked", "creates", needs_agree),
     press_check("needs-known", "declares needs that the host knows", "creates", needs_known),
+    press_check("prepares", "learns for which model it works, or says why it cannot", "creates", prepares),
 ];
 
 fn info(subject: &Subject<'_>) -> Result<PressInfo, Fault> {
@@ -60,14 +62,14 @@ fn parameter_ranges(subject: &Subject<'_>) -> Verdict {
 }
 
 fn creates(subject: &Subject<'_>) -> Verdict {
-    subject.instance()?;
+    subject.create()?;
     Ok(())
 }
 
 fn creates_often(subject: &Subject<'_>) -> Verdict {
     let mut alive = Vec::new();
     for round in 0..64 {
-        alive.push(subject.instance()?);
+        alive.push(subject.create()?);
         if round % 3 == 0 {
             alive.remove(0);
         }
@@ -79,10 +81,8 @@ fn creates_often(subject: &Subject<'_>) -> Verdict {
 fn makes_or_says_why(subject: &Subject<'_>, params: &str) -> Result<bool, Fault> {
     match Instance::create(subject.press, params) {
         Ok(_) => Ok(true),
-        Err(failure) if failure.text.contains("gave no reason") || failure.text.contains("no status") => {
-            Err(Fault::Failed(format!("of {params}: {}", failure.text)))
-        }
-        Err(_) => Ok(false),
+        Err(failure) if failure.has_reason() => Ok(false),
+        Err(failure) => Err(Fault::Failed(format!("of {params}: {failure}"))),
     }
 }
 
@@ -110,7 +110,7 @@ fn nonsense(subject: &Subject<'_>) -> Verdict {
 }
 
 fn needs_agree(subject: &Subject<'_>) -> Verdict {
-    let (one, other) = (subject.instance()?, subject.instance()?);
+    let (one, other) = (subject.create()?, subject.create()?);
     let first = one.needs()?;
     if first == one.needs()? && first == other.needs()? {
         return Ok(());
@@ -119,12 +119,27 @@ fn needs_agree(subject: &Subject<'_>) -> Verdict {
 }
 
 fn needs_known(subject: &Subject<'_>) -> Verdict {
-    let needs = subject.instance()?.needs()?;
+    let needs = subject.create()?.needs()?;
     if needs.devices & !(PRESSROOM_READS_CPU | PRESSROOM_READS_CUDA) != 0 {
         return failed(format!("reads tensors on devices {:#x}, which this host does not know", needs.devices));
     }
     if needs.head_wise && subject.is_scorer() {
         return failed("says that heads may keep different numbers, which a scorer does not decide");
+    }
+    Ok(())
+}
+
+fn prepares(subject: &Subject<'_>) -> Verdict {
+    let model = Case::plain(1, subject.seed).model();
+    let instance = subject.create()?;
+    for _ in 0..2 {
+        match instance.prepare(&model) {
+            Ok(()) => {}
+            Err(failure) if failure.has_reason() => {
+                return Err(Fault::Skipped(format!("it refuses the models of these checks: {failure}")));
+            }
+            Err(failure) => return failed(failure.text),
+        }
     }
     Ok(())
 }

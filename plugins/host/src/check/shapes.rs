@@ -28,7 +28,13 @@ fn all_valid(subject: &Subject<'_>, variants: impl IntoIterator<Item = fn(Case) 
     let plain = subject.plain(&instance)?;
     for variant in variants {
         let case = variant(plain);
-        subject.ask(&instance, &case)?.valid(case.tokens)?;
+        match subject.instance_for(&case) {
+            Ok(instance) => subject.ask(&instance, &case)?.valid(case.tokens)?,
+            Err(failure) if failure.has_reason() => {
+                return Err(Fault::Skipped(format!("it refuses such a model: {failure}")));
+            }
+            Err(failure) => return failed(failure.text),
+        }
     }
     Ok(())
 }
@@ -38,10 +44,8 @@ fn short(subject: &Subject<'_>) -> Verdict {
     for tokens in [1, 2, 3, 5, 8, 17] {
         match subject.ask(&instance, &Case::plain(tokens, subject.seed)) {
             Ok(answer) => answer.valid(tokens)?,
-            Err(failure) if failure.text.contains("gave no reason") => {
-                return failed(format!("refuses a context of {tokens} tokens without a reason"));
-            }
-            Err(_) => {}
+            Err(failure) if failure.has_reason() => {}
+            Err(failure) => return failed(format!("refuses a context of {tokens} tokens: {failure}")),
         }
     }
     Ok(())

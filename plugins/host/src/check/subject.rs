@@ -41,8 +41,20 @@ impl<'a> Subject<'a> {
     }
 
     /// An instance with default parameters.
-    pub(super) fn instance(&self) -> Result<Instance, Failure> {
+    pub(super) fn create(&self) -> Result<Instance, Failure> {
         Instance::create(self.press, &self.defaults(None))
+    }
+
+    /// One that knows the model of plain layers.
+    pub(super) fn instance(&self) -> Result<Instance, Failure> {
+        self.instance_for(&Case::plain(1, self.seed))
+    }
+
+    /// One that knows the model of a case.
+    pub(super) fn instance_for(&self, case: &Case) -> Result<Instance, Failure> {
+        let instance = self.create()?;
+        instance.prepare(&case.model())?;
+        Ok(instance)
     }
 
     /// Every parameter that has a default, as JSON; `other` replaces one of them.

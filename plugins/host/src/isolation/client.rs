@@ -14,7 +14,7 @@ use super::wire::{Reply, Request, Shared, receive, send};
 use super::{Isolation, WORKER};
 use crate::call::Failure;
 use crate::describe::Description;
-use crate::instance::{RawBudget, RawNeeds};
+use crate::instance::{RawBudget, RawModel, RawNeeds};
 use crate::layer::{Layer, Lent};
 
 /// How often a silent child is looked after.
@@ -52,14 +52,21 @@ pub struct Isolated {
     which: Which,
     press: String,
     params: String,
-    worker: Mutex<Option<Worker>>,
+    state: Mutex<State>,
+}
+
+/// A child, if one runs, and what the next one has to be told.
+#[derive(Debug, Default)]
+struct State {
+    worker: Option<Worker>,
+    model: Option<RawModel>,
 }
 
 impl Isolated {
     /// The press called `press` of the library at `path`, whose hash is `sha256`, with its parameters in JSON.
     pub fn new(isolation: &Isolation, path: &Path, sha256: &str, press: &str, params: &str) -> Self {
         let which = Which { isolation: isolation.clone(), path: path.to_owned(), sha256: sha256.to_owned() };
-        Self { which, press: press.to_owned(), params: params.to_owned(), worker: Mutex::default() }
+        Self { which, press: press.to_owned(), params: params.to_owned(), state: Mutex::default() }
     }
 
     /// As [`crate::Instance::needs`].
@@ -71,6 +78,16 @@ impl Isolated {
             Reply::Needs(needs) => Ok(needs),
             other => Err(nonsense(&other)),
         })
+    }
+
+    /// As [`crate::Instance::prepare`]; a child that is started later is told too.
+    ///
+    /// # Errors
+    /// The plugin's own, or the end of its process.
+    pub fn prepare(&self, model: &RawModel) -> Result<(), Failure> {
+        self.with_worker(|worker| worker.done(&Request::Prepare(model.clone())))?;
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).model = Some(model.clone());
+        Ok(())
     }
 
     /// As [`crate::Instance::score`].
@@ -115,20 +132,26 @@ impl Isolated {
 
     /// Uses the child, which is started if there is none; one that has failed to answer is not used again.
     fn with_worker<T>(&self, work: impl FnOnce(&mut Worker) -> Result<T, Failure>) -> Result<T, Failure> {
-        let mut slot = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut worker = match slot.take() {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut worker = match state.worker.take() {
             Some(worker) => worker,
-            None => {
-                let mut worker = Worker::start(&self.which)?;
-                worker.done(&Request::Create { press: self.press.clone(), params: self.params.clone() })?;
-                worker
-            }
+            None => self.start(state.model.as_ref())?,
         };
         let result = work(&mut worker);
         if !worker.dead {
-            *slot = Some(worker);
+            state.worker = Some(worker);
         }
         result
+    }
+
+    /// A child whose instance is ready for calls.
+    fn start(&self, model: Option<&RawModel>) -> Result<Worker, Failure> {
+        let mut worker = Worker::start(&self.which)?;
+        worker.done(&Request::Create { press: self.press.clone(), params: self.params.clone() })?;
+        if let Some(model) = model {
+            worker.done(&Request::Prepare(model.clone()))?;
+        }
+        Ok(worker)
     }
 }
 
@@ -166,6 +189,8 @@ impl Worker {
         command.arg(WORKER).arg(&which.path).arg(&which.sha256).args([memory_mib.to_string(), seconds.to_string()]);
         // A group of its own, so that what a plugin starts ends with it.
         command.process_group(0);
+        // Sums depend on how many threads share them: as many as here.
+        command.env("OMP_NUM_THREADS", tch::get_num_threads().to_string());
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::from(arena.file().try_clone()?));
         Ok(Self { child: command.spawn()?, socket, arena, seconds: *seconds, started: false, dead: false })
     }

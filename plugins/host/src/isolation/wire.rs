@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::memory::Segment;
 use crate::call::Failure;
 use crate::describe::Description;
-use crate::instance::{RawBudget, RawNeeds};
+use crate::instance::{RawBudget, RawModel, RawNeeds};
 use crate::layer::{Frame, Layout, Part};
 
 /// Longest message.
@@ -23,6 +23,8 @@ pub(super) enum Request {
     Create { press: String, params: String },
     /// What it reads.
     Needs,
+    /// The model that it will work for.
+    Prepare(RawModel),
     /// Scores of a layer.
     Score { layer: Shared, scores: (Segment, Layout) },
     /// A decision about a layer.

@@ -101,6 +101,7 @@ impl Child {
                 Ok(Reply::Done)
             }
             Request::Needs => self.instance()?.needs().map(Reply::Needs),
+            Request::Prepare(model) => self.instance()?.prepare(&model).map(|()| Reply::Done),
             Request::Score { layer, scores } => {
                 let layer = self.layer(layer)?;
                 let scores = self.result(scores)?;
