@@ -39,11 +39,7 @@ pub struct PressroomPrepare {
     /// `score` or `select` of the instance; where several experiments share an instance, once for each, with the same
     /// model. Not null.
     pub prepare: Option<
-        unsafe extern "C" fn(
-            call: *const PressroomCall,
-            instance: *mut c_void,
-            model: *const PressroomModel,
-        ) -> u32,
+        unsafe extern "C" fn(call: *const PressroomCall, instance: *mut c_void, model: *const PressroomModel) -> u32,
     >,
 }
 

@@ -139,7 +139,8 @@ fn the_smallest_sizes_are_the_first_ones() {
         .map(|version| std::fs::read_to_string(folder().join(format!("layouts/{version}.txt"))).unwrap())
         .collect();
     for (name, size) in smallest {
-        let first = layouts.iter().flat_map(|layout| layout.lines()).find_map(|line| line.strip_prefix(&format!("{name} ")));
+        let first =
+            layouts.iter().flat_map(|layout| layout.lines()).find_map(|line| line.strip_prefix(&format!("{name} ")));
         assert_eq!(first, Some(size.to_string().as_str()), "{name}");
     }
 }

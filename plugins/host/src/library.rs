@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 use pressroom_plugin_abi::{
-    Growing, PRESSROOM_ENTRY_SYMBOL, PRESSROOM_PREPARE, PressroomEntry, PressroomPrepare, PressroomPress, PressroomText,
-    read,
+    Growing, PRESSROOM_ENTRY_SYMBOL, PRESSROOM_PREPARE, PressroomEntry, PressroomPrepare, PressroomPress,
+    PressroomText, read,
 };
 
 use crate::call::{calling, text};

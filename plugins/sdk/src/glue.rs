@@ -260,8 +260,13 @@ unsafe extern "C" fn extension<K: Kind>(id: PressroomText) -> *const c_void {
     // SAFETY: text lent for the call.
     match unsafe { text(id) } {
         id if id == PRESSROOM_PREPARE.as_bytes() => {
-            let prepare: &'static PressroomPrepare =
-                const { &PressroomPrepare { size: size_of::<PressroomPrepare>() as u32, reserved: 0, prepare: Some(prepare::<K>) } };
+            let prepare: &'static PressroomPrepare = const {
+                &PressroomPrepare {
+                    size: size_of::<PressroomPrepare>() as u32,
+                    reserved: 0,
+                    prepare: Some(prepare::<K>),
+                }
+            };
             std::ptr::from_ref(prepare).cast()
         }
         _ => std::ptr::null(),

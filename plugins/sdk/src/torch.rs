@@ -44,9 +44,8 @@ impl<'a, D: Dimension> Tensor<'a, D> {
         let numbers = |numbers: Vec<usize>| -> Vec<i64> { numbers.into_iter().map(|n| n as i64).collect() };
         // SAFETY: memory of the processor (checked in `new`) that the host lends for `'a`, which holds every element of
         // this type, shape and these strides; the tensor does not own it, and is only shown by reference.
-        let tensor = unsafe {
-            tch::Tensor::f_from_blob(self.first(), &numbers(shape), &numbers(strides), kind, Device::Cpu)
-        }?;
+        let tensor =
+            unsafe { tch::Tensor::f_from_blob(self.first(), &numbers(shape), &numbers(strides), kind, Device::Cpu) }?;
         Ok(Borrowed { tensor, lent: PhantomData })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pressroom::model::{ChatTemplate, Llama, Message, ModelFolder, TextTokenizer};
 use pressroom::pipeline::{
-    Asked, Compressed, ContextTokens, DecodeOptions, Prompt, PromptOptions, Question, Regime, answer, compress,
+    Asked, Compressed, ContextTokens, DecodeOptions, Prompt, PromptOptions, Question, answer, compress,
 };
 use pressroom::press::{Budget, Pipeline, PromptParts, Registry, Stage};
 use serde::Deserialize;

@@ -2,7 +2,7 @@
 
 use pressroom::plan::{DeviceChoice, DtypeChoice, Plan, SessionPlan, sessions};
 use pressroom::spec::{PressSpec, Spec, apply_overrides};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{EVERYTHING, config, parse, registry, tasks};
 
