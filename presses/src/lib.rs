@@ -180,5 +180,6 @@ fn too_short(param: &'static str, reserved: usize, view: &LayerView<'_>) -> pres
 }
 
 #[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
 #[doc = include_str!("../../docs/write-a-press.md")]
-struct WriteAPress;
+struct WhatIsWrittenCompiles;
