@@ -1,13 +1,14 @@
 # Set-up, the main job and the tests. Everything fetched or built lands in .deps/ and target/.
 MODEL := .deps/models/smollm2-135m-instruct/config.json
 GGUF := .deps/gguf/smollm2-135m-instruct.Q4_1.gguf
+NVRTC := .deps/nvrtc/libnvrtc.so.13
 
 .PHONY: demo test setup setup-cuda lint fuzz
 
 demo: setup
 	cargo run --bin pressroom -- run experiments/configs/quickstart.toml
 
-test: setup
+test: setup $(NVRTC)
 	cargo test --workspace
 
 setup: $(MODEL)
@@ -16,6 +17,10 @@ $(MODEL): scripts/setup.py
 	python3 scripts/setup.py
 	cargo run --bin pressroom -- model import $(GGUF) --name smollm2-135m-instruct
 	@touch $(MODEL)
+
+# Only tests take it: CUDA kernels are compiled where there is no GPU.
+$(NVRTC):
+	python3 scripts/setup.py nvrtc
 
 setup-cuda: setup
 	python3 scripts/setup.py cuda

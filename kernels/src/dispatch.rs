@@ -65,6 +65,8 @@ pub enum Choice {
     Reference,
     /// Our kernels on the processor.
     Kernels(Level),
+    /// Our kernels on the GPU with this index.
+    Gpu(usize),
 }
 
 impl Choice {
@@ -96,15 +98,20 @@ impl Choice {
         }
     }
 
-    /// What an operation on `operands` runs with: the reference for other devices and where gradients are due.
+    /// What an operation on `operands` runs with: the kernels of the one device that they are all on, or the reference
+    /// where there are none for it, and where gradients are due.
     ///
     /// # Errors
     /// As [`Self::of_process`].
     pub(crate) fn of<'a>(operands: impl IntoIterator<Item = Option<&'a Tensor>>) -> Result<Self, TchError> {
-        let choice = Self::of_process()?;
-        let ours =
-            operands.into_iter().flatten().all(|tensor| tensor.device() == Device::Cpu && !tensor.requires_grad());
-        Ok(if ours { choice } else { Self::Reference })
+        let mut devices = operands.into_iter().flatten().map(|tensor| (tensor.device(), tensor.requires_grad()));
+        let first = devices.next();
+        let alike = devices.all(|other| Some(other) == first);
+        Ok(match (Self::of_process()?, first) {
+            (Self::Kernels(_), Some((Device::Cuda(index), false))) if alike => Self::Gpu(index),
+            (choice, Some((Device::Cpu, false)) | None) if alike => choice,
+            _ => Self::Reference,
+        })
     }
 }
 

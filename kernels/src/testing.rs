@@ -2,6 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::cuda::emulator::Emulator;
 use crate::dispatch::Level;
 
 /// Unit roundoff of a dtype: half the distance from 1 to the next larger number.
@@ -86,6 +87,13 @@ pub(crate) fn distance(ours: &Tensor, exact: &Tensor) -> f64 {
     if off.is_nan() { f64::INFINITY } else { off }
 }
 
+/// What a GPU's kernels compute, whichever of their threads come first.
+pub(crate) fn emulated<T: PartialEq + std::fmt::Debug>(run: impl Fn(&Emulator) -> T) -> T {
+    let [forward, backward] = [false, true].map(|reversed| run(&Emulator { reversed }));
+    assert_eq!(forward, backward, "the order of the threads changes the result");
+    forward
+}
+
 /// Whether this processor has a level; says so where it has not.
 pub(crate) fn has(level: Level) -> bool {
     let available = Level::available().contains(&level);
@@ -130,3 +138,26 @@ macro_rules! stamp {
     )*};
 }
 pub(crate) use stamp;
+
+/// Stamps a property of a GPU's kernels, `fn(Kind)`, on every dtype.
+macro_rules! stamp_gpu {
+    ($property:ident) => {
+        mod on_a_gpu {
+            #[test]
+            fn f32() {
+                super::$property(tch::Kind::Float);
+            }
+
+            #[test]
+            fn bf16() {
+                super::$property(tch::Kind::BFloat16);
+            }
+
+            #[test]
+            fn f16() {
+                super::$property(tch::Kind::Half);
+            }
+        }
+    };
+}
+pub(crate) use stamp_gpu;

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::{Layout, tensor_bytes};
 use crate::error::{During, Error, Result};
-use pressroom_kernels::attention::{Part, attend_rows};
+use pressroom_kernels::attention::Part;
 
 /// A layout whose keys have fewer channels than the model's. Queries are reduced to the same channels, so the removed
 /// ones count as zero without being stored.
@@ -47,24 +47,16 @@ impl Layout for Pruned {
     }
 
     fn parts(&self, query: &Tensor, scale: f64) -> Result<Vec<Part<'_>>> {
-        let (heads, queries, _) = query.size3()?;
-        let (kv_heads, kept) = self.channels.size2()?;
-        let reduced = self
-            .channels
-            .f_repeat_interleave_self_int(heads / kv_heads, 0, None)
-            .and_then(|channels| channels.f_unsqueeze(1)?.f_expand([heads, queries, kept], false))
-            .and_then(|channels| query.f_gather(2, &channels, false))
-            .during("reducing queries to the kept channels", &[query, &self.channels])?;
-        // Rows whose keys are narrower than their values are attended to here, with the reduced query.
-        let attended = |part: Part<'_>| match part {
-            Part::Rows { keys, values, extent, mask } => Ok(Part::State(
-                attend_rows(&reduced, keys, values, extent, mask, scale)
-                    .during("attention over kept channels", &[&reduced, keys])?,
-            )),
-            Part::State(state) => Ok(Part::State(state)),
-            Part::Quantized(_) => Err(Error::input("quantized keys have all their channels")),
-        };
-        self.stored.parts(&reduced, scale)?.into_iter().map(attended).collect()
+        let mut parts = self.stored.parts(query, scale)?;
+        for part in &mut parts {
+            *part = match *part {
+                Part::Rows { keys, values, extent, .. } => {
+                    Part::Pruned { keys, values, extent, channels: &self.channels }
+                }
+                _ => return Err(Error::input("only plain rows can have fewer key channels")),
+            };
+        }
+        Ok(parts)
     }
 
     fn share(&self) -> Box<dyn Layout> {

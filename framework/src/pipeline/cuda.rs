@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use pressroom_kernels::cuda::{LIBTORCH_CUDA, open_driver, open_libtorch_cuda};
+use pressroom_kernels::cuda::{LIBTORCH_CUDA, driver, open_libtorch_cuda};
 
 use crate::model::checkout_home;
 
@@ -70,16 +70,12 @@ fn open(named: Option<OsString>, loaded: Option<Libtorch>) -> Result<Cuda, NoCud
             found.libraries.display()
         ))
     })?;
-    open_driver().map_err(|problem| {
-        broken(format!("there is no NVIDIA driver ({problem}); install the driver of this machine's GPU"))
-    })?;
+    if driver().map_err(broken)?.devices == 0 {
+        return Err(broken("the NVIDIA driver sees no device; check `nvidia-smi` and CUDA_VISIBLE_DEVICES".into()));
+    }
     match usize::try_from(tch::Cuda::device_count()) {
         Ok(devices) if devices > 0 => Ok(Cuda { libtorch: found, devices }),
-        _ => Err(broken(
-            "libtorch and the NVIDIA driver see no device; check `nvidia-smi`, whether the driver is new enough for \
-             CUDA 13 (580 or newer), and CUDA_VISIBLE_DEVICES"
-                .into(),
-        )),
+        _ => Err(broken("the NVIDIA driver sees a device and libtorch none; check `nvidia-smi`".into())),
     }
 }
 

@@ -4,8 +4,12 @@
 //! parts of any number of sequences where they lie. A part that only its layout can read comes as an
 //! [`AttentionState`]; states merge into exactly the attention over the union.
 
+#[cfg(test)]
+mod blocks;
 mod chunk;
 mod context;
+mod geometry;
+mod gpu;
 mod packed;
 mod partial;
 mod parts;
@@ -18,9 +22,11 @@ mod tile;
 
 pub use context::attend_context;
 #[cfg(test)]
+pub(crate) use gpu::programs;
+#[cfg(test)]
 pub(crate) use parts::on;
 pub use parts::{Extent, Part, Sequence, attend_parts};
-pub use reference::{attend, attend_ragged, attend_rows};
+pub use reference::{attend, attend_ragged};
 pub use state::AttentionState;
 
 /// Which of the keys a query sees.

@@ -2,7 +2,8 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::{AttentionState, Mask, reference, stream};
+use super::{AttentionState, Mask, gpu, reference, stream};
+use crate::cuda;
 use crate::dispatch::{Choice, Level, for_kind, for_level};
 use crate::quantized::Quantized;
 
@@ -19,6 +20,17 @@ pub enum Part<'a> {
         extent: Extent<'a>,
         /// Which of them a query sees.
         mask: Mask,
+    },
+    /// Rows whose keys have fewer channels than their values; every query sees them all.
+    Pruned {
+        /// Keys, contiguous; the last dimension is that of `channels`.
+        keys: &'a Tensor,
+        /// Values, contiguous; the last dimension is `head_dim`.
+        values: &'a Tensor,
+        /// Which rows belong to which KV head.
+        extent: Extent<'a>,
+        /// The channels that keys have, int64 `[kv_heads, channels]`; the others count as zero.
+        channels: &'a Tensor,
     },
     /// Keys and values as small integers; every query sees them all.
     Quantized(&'a Quantized),
@@ -75,13 +87,17 @@ pub fn attend_parts(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64, s
     check(query, sequences, kv_heads)?;
     let rows = || {
         sequences.iter().flat_map(|sequence| &sequence.parts).filter_map(|part| match part {
-            Part::Rows { keys, values, .. } => Some([*keys, *values]),
+            Part::Rows { keys, values, .. } | Part::Pruned { keys, values, .. } => Some([*keys, *values]),
             Part::Quantized(_) | Part::State(_) => None,
         })
     };
     let alike = rows().flatten().all(|tensor| tensor.kind() == query.kind() && tensor.is_contiguous());
     match Choice::of(std::iter::once(query).chain(rows().flatten()).map(Some))? {
         Choice::Kernels(level) if alike => match on(level, query, sequences, kv_heads, scale)? {
+            Some(output) => Ok(output),
+            None => by_states(query, sequences, scale),
+        },
+        Choice::Gpu(index) if alike => match gpu::attend(cuda::gpu(index)?, query, sequences, kv_heads, scale)? {
             Some(output) => Ok(output),
             None => by_states(query, sequences, scale),
         },
@@ -117,14 +133,20 @@ fn check(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64) -> Result<()
     {
         match part {
             Part::Rows { keys, values, extent, .. } => {
-                let storage = keys.numel() / (head_dim.max(1) as usize);
-                let inside = (0..kv_heads as usize).all(|head| {
-                    extent.rows(head).is_some_and(|(start, length)| {
-                        length == 0 || start.checked_add(length).is_some_and(|end| end <= storage)
-                    })
-                });
-                if !inside || keys.size() != values.size() || keys.size().last() != Some(&head_dim) {
+                if keys.size() != values.size() || !fits(*extent, keys, head_dim, kv_heads) {
                     return Err(misfit(format!("keys {:?}, values {:?}, {extent:?}", keys.size(), values.size())));
+                }
+            }
+            Part::Pruned { keys, values, extent, channels } => {
+                let (key_heads, key_dim) = channels.size2()?;
+                let alike = key_heads == kv_heads && channels.kind() == Kind::Int64 && channels.is_contiguous();
+                if !alike || !fits(*extent, keys, key_dim, kv_heads) || !fits(*extent, values, head_dim, kv_heads) {
+                    return Err(misfit(format!(
+                        "keys {:?} of channels {:?}, values {:?}, {extent:?}",
+                        keys.size(),
+                        channels.size(),
+                        values.size()
+                    )));
                 }
             }
             Part::Quantized(store) => {
@@ -143,6 +165,17 @@ fn check(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64) -> Result<()
     Ok(())
 }
 
+/// Whether `data` holds the rows of an extent, `width` elements each.
+fn fits(extent: Extent<'_>, data: &Tensor, width: i64, kv_heads: i64) -> bool {
+    let storage = data.numel() / (width.max(1) as usize);
+    let inside = (0..kv_heads as usize).all(|head| {
+        extent
+            .rows(head)
+            .is_some_and(|(start, length)| length == 0 || start.checked_add(length).is_some_and(|end| end <= storage))
+    });
+    inside && data.size().last() == Some(&width)
+}
+
 /// With torch operations, part by part.
 pub(super) fn by_states(query: &Tensor, sequences: &[Sequence<'_>], scale: f64) -> Result<Tensor, TchError> {
     let (tokens, heads, head_dim) = query.size3()?;
@@ -155,6 +188,9 @@ pub(super) fn by_states(query: &Tensor, sequences: &[Sequence<'_>], scale: f64) 
             merged = match part {
                 Part::Rows { keys, values, extent, mask } => {
                     merged.merge(&reference::attend_rows(&own, keys, values, *extent, *mask, scale)?)?
+                }
+                Part::Pruned { keys, values, extent, channels } => {
+                    merged.merge(&reference::attend_pruned(&own, keys, values, *extent, channels, scale)?)?
                 }
                 Part::Quantized(store) => {
                     let [keys, values] = store.unpacked()?;

@@ -68,10 +68,10 @@ pub fn attend_ragged(
     Ok(AttentionState { output: Tensor::f_cat(&outputs, 0)?, lse: Tensor::f_cat(&lses, 0)? })
 }
 
-/// Attention of `query` over a part of plain rows, for layouts that have to prepare the query first.
+/// Attention of `query` over a part of plain rows.
 ///
 /// * `query`: `[heads, queries, head_dim]`
-pub fn attend_rows(
+pub(super) fn attend_rows(
     query: &Tensor,
     keys: &Tensor,
     values: &Tensor,
@@ -85,4 +85,23 @@ pub fn attend_rows(
         }
         Extent::Ragged(indptr) => attend_ragged(query, keys, values, indptr, scale),
     }
+}
+
+/// Attention of `query` over keys of which only some channels are stored: the query is reduced to the same ones.
+///
+/// * `query`: `[heads, queries, head_dim]`
+/// * `channels`: `[kv_heads, channels]`
+pub(super) fn attend_pruned(
+    query: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    extent: Extent<'_>,
+    channels: &Tensor,
+    scale: f64,
+) -> Result<AttentionState, TchError> {
+    let (heads, queries, _) = query.size3()?;
+    let (kv_heads, kept) = channels.size2()?;
+    let channels = channels.f_repeat_interleave_self_int(heads / kv_heads, 0, None)?;
+    let channels = channels.f_unsqueeze(1)?.f_expand([heads, queries, kept], false)?;
+    attend_rows(&query.f_gather(2, &channels, false)?, keys, values, extent, Mask::None, scale)
 }

@@ -7,7 +7,7 @@ use tch::{TchError, Tensor};
 use super::chunk::{Chunk, Queries};
 use super::packed::PackedChunk;
 use super::partial::{self, Merge};
-use super::{AttentionState, Mask, Part, Sequence};
+use super::{AttentionState, Mask, Part, Sequence, reference};
 use crate::element::Element;
 use crate::rows::{Rows, RowsMut, Scratch, elements};
 use crate::simd::Isa;
@@ -48,6 +48,7 @@ pub(super) fn attend<I: Isa, E: Element>(
     let output = Tensor::f_empty([tokens, heads * head_dim], (query.kind(), query.device()))?;
     let (heads, head_dim) = (heads as usize, head_dim as usize);
     let group_size = heads / kv_heads;
+    let new = query;
     let query = Rows::<E>::of(query)?;
     let factors = pack(&query, E::factor::<I>);
     let packed = sequences.iter().flat_map(|sequence| &sequence.parts).any(|part| matches!(part, Part::Quantized(_)));
@@ -57,6 +58,15 @@ pub(super) fn attend<I: Isa, E: Element>(
     let mut token = 0;
     for sequence in sequences {
         let queries = sequence.queries as usize;
+        // Keys of fewer channels have no kernel of their own here.
+        let own = new.f_narrow(0, token as i64, sequence.queries)?.f_transpose(0, 1)?;
+        let pruned = sequence.parts.iter().filter_map(|part| match part {
+            Part::Pruned { keys, values, extent, channels } => {
+                Some(reference::attend_pruned(&own, keys, values, *extent, channels, f64::from(scale)))
+            }
+            _ => None,
+        });
+        let pruned = pruned.collect::<Result<Vec<_>, _>>()?;
         for kv_head in 0..kv_heads {
             let start = partials.len();
             let own = Own {
@@ -67,8 +77,12 @@ pub(super) fn attend<I: Isa, E: Element>(
                 head_dim,
                 scale,
             };
+            for state in &pruned {
+                push_state(&mut partials, state, kv_head * group_size, group_size)?;
+            }
             for part in &sequence.parts {
                 match part {
+                    Part::Pruned { .. } => {}
                     Part::Rows { keys, values, extent, mask } => {
                         let (first, length) = extent.rows(kv_head).unwrap_or((0, 0));
                         let (keys, values) = (elements::<E>(keys)?, elements::<E>(values)?);

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use tch::{Device, Kind, Tensor};
 
-use super::{AttentionState, Extent, Mask, Part, Sequence, context, parts};
+use super::{AttentionState, Extent, Mask, Part, Sequence, blocks, context, gpu, parts};
 use crate::dispatch::Level;
-use crate::testing::{arranged, distance, largest, misaligned, random, stamp, unit, with_threads};
+use crate::testing::{arranged, distance, emulated, largest, misaligned, random, stamp, unit, with_threads};
 
 stamp!(parts_are_the_softmax_over_their_union, a_context_is_the_causal_softmax, extremes_stay_within_the_values);
 
@@ -60,12 +60,65 @@ fn with_room(rows: &[Tensor], capacity: i64) -> Tensor {
     store
 }
 
-/// Two sequences, each with a ragged prefix, a part that comes as a state, and a tail with room to grow.
 fn parts_are_the_softmax_over_their_union(level: Level, kind: Kind) {
-    let lengths = prop_oneof![Just(0i64), Just(1), 2i64..20, 60i64..70, Just(513), Just(1100)];
     let shape = (1i64..4, 1i64..6, prop_oneof![Just(64i64), Just(80), 1i64..40], 1i64..6, 0i64..9);
+    // On the processor, narrow keys are attended to as the reference does, which rounds half precision more often.
+    let narrow = if kind == Kind::Float { 40 } else { 0 };
+    union(24, kind, shape, narrow, &|threads, query, sequences, kv_heads, scale| {
+        with_threads(threads, || parts::on(level, query, sequences, kv_heads, scale)).unwrap().unwrap()
+    });
+}
+
+/// The kernels of a GPU, with as few shapes as show what can differ: each is compiled.
+mod on_a_gpu {
+    use super::*;
+
+    fn parts_are_the_softmax_over_their_union(kind: Kind, dims: impl Strategy<Value = i64>) {
+        let shape = (1i64..3, prop_oneof![Just(1i64), Just(3)], dims, prop_oneof![Just(1i64), Just(4)], 0i64..9);
+        union(10, kind, shape, 40, &|_, query, sequences, kv_heads, scale| {
+            emulated(|machine| gpu::attend(machine, query, sequences, kv_heads, scale).unwrap().unwrap())
+        });
+    }
+
+    #[test]
+    fn block_by_block_in_plain_rust() {
+        let shape = (1i64..4, 1i64..6, prop_oneof![Just(64i64), Just(80), 1i64..40], 1i64..6, 0i64..9);
+        union(24, Kind::Float, shape, 40, &|_, query, sequences, kv_heads, scale| {
+            blocks::attend(query, sequences, kv_heads, scale)
+        });
+    }
+
+    #[test]
+    fn f32() {
+        parts_are_the_softmax_over_their_union(Kind::Float, prop_oneof![Just(64i64), Just(5)]);
+    }
+
+    #[test]
+    fn bf16() {
+        parts_are_the_softmax_over_their_union(Kind::BFloat16, Just(80));
+    }
+
+    #[test]
+    fn f16() {
+        parts_are_the_softmax_over_their_union(Kind::Half, Just(64));
+    }
+}
+
+/// Attention of sequences by some implementation: threads, query, sequences, KV heads and scale are given.
+type Attend<'a> = &'a dyn Fn(i32, &Tensor, &[Sequence<'_>], i64, f64) -> Tensor;
+
+/// Two sequences, each with a ragged prefix, `narrow` keys of fewer channels, a part that comes as a state, and a tail with
+/// room to grow. A shape is KV heads, query heads of each, head_dim, queries, and tokens of the tail before them.
+fn union(
+    cases: u32,
+    kind: Kind,
+    shape: impl Strategy<Value = (i64, i64, i64, i64, i64)>,
+    narrow: i64,
+    attend: Attend<'_>,
+) {
+    let lengths = prop_oneof![Just(0i64), Just(1), 2i64..20, 60i64..70, Just(513), Just(1100)];
     check(
-        24,
+        cases,
         (any::<u64>(), shape, [lengths.clone(), lengths.clone(), lengths], 0u8..4, 1i32..5, 0.01f64..4.0),
         |case| {
             let (seed, (kv_heads, group, dim, queries, before), lengths, arrangement, threads, magnitude) = case;
@@ -86,6 +139,17 @@ fn parts_are_the_softmax_over_their_union(level: Level, kind: Kind) {
             let ragged = [0, 1].map(|sequence| part(sequence, 0, &|head| length(head, sequence)));
             let stated = [0, 1].map(|sequence| part(sequence, 1, &|_| 3));
             let tails = [0, 1].map(|sequence| part(sequence, 2, &|_| before + queries + sequence));
+            // Every other channel of keys; the others are zero in the union.
+            let kept = Tensor::arange_start_step(0, dim, 2, (Kind::Int64, Device::Cpu));
+            let channels = kept.unsqueeze(0).repeat([kv_heads, 1]);
+            let even = (Tensor::arange(dim, (Kind::Int64, Device::Cpu)) + 1).remainder(2);
+            let pruned = [0, 1].map(|sequence| {
+                let [keys, values] = part(sequence, 3, &|_| narrow);
+                [keys.iter().map(|keys| keys * even.to_kind(kind)).collect(), values]
+            });
+            let stored = pruned.each_ref().map(|[keys, values]: &[Vec<Tensor>; 2]| {
+                [Tensor::stack(keys, 0).index_select(2, &kept), Tensor::stack(values, 0)]
+            });
             let new = |sequence: i64| queries + sequence;
             let query = random(seed, &[2 * queries + 1, heads, dim], magnitude, kind);
             let own = |sequence: i64| query.narrow(0, sequence * queries, new(sequence)).transpose(0, 1);
@@ -127,6 +191,12 @@ fn parts_are_the_softmax_over_their_union(level: Level, kind: Kind) {
                                 extent: Extent::Ragged(&indptr[index]),
                                 mask: Mask::None,
                             },
+                            Part::Pruned {
+                                keys: &stored[index][0],
+                                values: &stored[index][1],
+                                extent: Extent::Uniform { capacity: narrow, length: narrow },
+                                channels: &channels,
+                            },
                             Part::State(state),
                             Part::Rows { keys: &rooms[index][0], values: &rooms[index][1], extent, mask: Mask::Causal },
                         ],
@@ -134,8 +204,7 @@ fn parts_are_the_softmax_over_their_union(level: Level, kind: Kind) {
                 })
                 .collect();
             let arranged = arranged(&query, arrangement);
-            let ours =
-                with_threads(threads, || parts::on(level, &arranged, &sequences, kv_heads, scale)).unwrap().unwrap();
+            let ours = attend(threads, &arranged, &sequences, kv_heads, scale);
             let by_states = parts::by_states(&query, &sequences, scale).unwrap();
 
             for sequence in [0i64, 1] {
@@ -144,10 +213,8 @@ fn parts_are_the_softmax_over_their_union(level: Level, kind: Kind) {
                 let union = |side: usize| -> Vec<Tensor> {
                     (0..kv_heads as usize)
                         .map(|head| {
-                            Tensor::cat(
-                                &[&ragged[index][side][head], &stated[index][side][head], &tails[index][side][head]],
-                                0,
-                            )
+                            let parts = [&ragged, &pruned, &stated, &tails].map(|part| &part[index][side][head]);
+                            Tensor::cat(&parts, 0)
                         })
                         .collect()
                 };

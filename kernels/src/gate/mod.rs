@@ -1,10 +1,12 @@
 //! The gate of a Llama's MLP: `silu(gate) * up` (SwiGLU; Shazeer, 2020, arXiv:2002.05202).
 
+pub(crate) mod gpu;
 #[cfg(test)]
 mod tests;
 
 use tch::{TchError, Tensor};
 
+use crate::cuda;
 use crate::dispatch::{Choice, Level, for_kind, for_level};
 use crate::element::Element;
 use crate::rows::{Rows, RowsMut};
@@ -24,6 +26,10 @@ pub fn silu_mul(input: &Tensor) -> Result<Tensor, TchError> {
             Some(output) => Ok(output),
             None => reference(input),
         },
+        Choice::Gpu(index) => match gpu::run(cuda::gpu(index)?, input)? {
+            Some(output) => Ok(output),
+            None => reference(input),
+        },
         Choice::Reference => reference(input),
     }
 }
@@ -34,13 +40,19 @@ fn reference(input: &Tensor) -> Result<Tensor, TchError> {
     input.f_narrow(1, 0, width)?.f_silu()?.f_mul(&input.f_narrow(1, width, width)?)
 }
 
-/// `None` where no kernel knows the dtype.
-fn on(level: Level, input: &Tensor) -> Result<Option<Tensor>, TchError> {
+/// Tokens and width of the output.
+fn shape(input: &Tensor) -> Result<(i64, i64), TchError> {
     let (tokens, width) = input.size2()?;
     if width % 2 != 0 {
         return Err(TchError::Shape(format!("{:?} has no two halves", input.size())));
     }
-    let output = Tensor::f_empty([tokens, width / 2], (input.kind(), input.device()))?;
+    Ok((tokens, width / 2))
+}
+
+/// `None` where no kernel knows the dtype.
+fn on(level: Level, input: &Tensor) -> Result<Option<Tensor>, TchError> {
+    let (tokens, width) = shape(input)?;
+    let output = Tensor::f_empty([tokens, width], (input.kind(), input.device()))?;
     let done = for_level!(level, I => for_kind!(input.kind(), E => run::<I, E>(input, &output)));
     Ok(done.transpose()?.map(|()| output))
 }

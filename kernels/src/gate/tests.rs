@@ -4,11 +4,12 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use tch::{Kind, Tensor};
 
-use super::{on, silu_mul};
+use super::{gpu, on, silu_mul};
 use crate::dispatch::Level;
-use crate::testing::{arranged, distance, largest, random, stamp, unit, with_threads};
+use crate::testing::{arranged, distance, emulated, largest, random, stamp, stamp_gpu, unit, with_threads};
 
 stamp!(gates_are_within_rounding);
+stamp_gpu!(gates_are_within_rounding_on_a_gpu);
 
 fn exact(input: &Tensor) -> Tensor {
     let halves = input.to_kind(Kind::Double).chunk(2, 1);
@@ -16,6 +17,14 @@ fn exact(input: &Tensor) -> Tensor {
 }
 
 fn gates_are_within_rounding(level: Level, kind: Kind) {
+    within_rounding(kind, &|threads, input| with_threads(threads, || on(level, input)).unwrap().unwrap());
+}
+
+fn gates_are_within_rounding_on_a_gpu(kind: Kind) {
+    within_rounding(kind, &|_, input| emulated(|machine| gpu::run(machine, input).unwrap().unwrap()));
+}
+
+fn within_rounding(kind: Kind, gate: &dyn Fn(i32, &Tensor) -> Tensor) {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) };
     let width = prop_oneof![Just(0i64), 1i64..40, Just(192)];
     TestRunner::new(config)
@@ -25,7 +34,7 @@ fn gates_are_within_rounding(level: Level, kind: Kind) {
                 // Up to 100: past the point where the exponential of a float32 ends.
                 let input = random(seed, &[tokens, 2 * width], 10f64.powi(exponent), kind);
                 let given = arranged(&input, arrangement);
-                let ours = with_threads(threads, || on(level, &given)).unwrap().unwrap();
+                let ours = gate(threads, &given);
                 let expected = exact(&input);
                 let smallest = if kind == Kind::Half { 6e-8 } else { 1e-35 };
                 let allowed = (unit(kind) + 16.0 * unit(Kind::Float)) * largest(&expected) * 1.01 + smallest;

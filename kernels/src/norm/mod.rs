@@ -1,10 +1,12 @@
 //! RMSNorm (Zhang and Sennrich, 2019, arXiv:1910.07467).
 
+pub(crate) mod gpu;
 #[cfg(test)]
 mod tests;
 
 use tch::{TchError, Tensor};
 
+use crate::cuda;
 use crate::dispatch::{Choice, Level, for_kind, for_level};
 use crate::element::Element;
 use crate::rows::{Rows, RowsMut};
@@ -27,6 +29,10 @@ pub fn rms_norm(input: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor, Tch
             Some(output) => Ok(output),
             None => reference(input, weight, eps),
         },
+        Choice::Gpu(index) if input.kind() == weight.kind() => match gpu::run(cuda::gpu(index)?, input, weight, eps)? {
+            Some(output) => Ok(output),
+            None => reference(input, weight, eps),
+        },
         _ => reference(input, weight, eps),
     }
 }
@@ -36,12 +42,18 @@ fn reference(input: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor, TchErr
     input.f_rms_norm(weight.size(), Some(weight), eps)
 }
 
-/// `None` where no kernel knows the dtype.
-fn on(level: Level, input: &Tensor, weight: &Tensor, eps: f64) -> Result<Option<Tensor>, TchError> {
+/// Tokens and width, which are those of the weight.
+fn shape(input: &Tensor, weight: &Tensor) -> Result<(i64, i64), TchError> {
     let (tokens, hidden) = input.size2()?;
     if weight.size() != [hidden] {
         return Err(TchError::Shape(format!("input {:?}, weight {:?}", input.size(), weight.size())));
     }
+    Ok((tokens, hidden))
+}
+
+/// `None` where no kernel knows the dtype.
+fn on(level: Level, input: &Tensor, weight: &Tensor, eps: f64) -> Result<Option<Tensor>, TchError> {
+    let (tokens, hidden) = shape(input, weight)?;
     let output = Tensor::f_empty([tokens, hidden], (input.kind(), input.device()))?;
     let done = for_level!(level, I => for_kind!(input.kind(), E => run::<I, E>(input, weight, eps as f32, &output)));
     Ok(done.transpose()?.map(|()| output))

@@ -1,15 +1,20 @@
 //! Rotary position embedding (Su et al., 2021, arXiv:2104.09864) in its half-split form.
 
+mod append;
+pub(crate) mod gpu;
 #[cfg(test)]
 mod tests;
 
 use tch::{TchError, Tensor};
 
+use crate::cuda::{self, Machine};
 use crate::dispatch::{Choice, Level, for_kind, for_level};
 use crate::element::Element;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{Isa, Kernel};
 use crate::threads;
+
+pub use append::{Room, rotate_and_append};
 
 /// Tokens that a thread takes at a time.
 const TOKENS: usize = 32;
@@ -25,6 +30,7 @@ pub fn rotate_into(data: &Tensor, cos: &Tensor, sin: &Tensor, output: &Tensor) -
     let alike = [cos, sin, output].iter().all(|operand| operand.kind() == data.kind());
     match Choice::of([Some(data), Some(cos), Some(sin), Some(output)])? {
         Choice::Kernels(level) if alike && on(level, data, cos, sin, output)? => Ok(()),
+        Choice::Gpu(index) if alike && on_gpu(cuda::gpu(index)?, data, cos, sin, output)? => Ok(()),
         _ => output.shallow_clone().f_copy_(&reference(data, &cos.f_unsqueeze(1)?, &sin.f_unsqueeze(1)?)?),
     }
 }
@@ -42,8 +48,7 @@ pub fn reference(data: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor, Tc
     data.f_mul(cos)?.f_add(&turned.f_mul(sin)?)
 }
 
-/// Whether a kernel knows the dtype.
-fn on(level: Level, data: &Tensor, cos: &Tensor, sin: &Tensor, output: &Tensor) -> Result<bool, TchError> {
+fn check(data: &Tensor, cos: &Tensor, sin: &Tensor, output: &Tensor) -> Result<(), TchError> {
     let (tokens, _, head_dim) = data.size3()?;
     let tables = [tokens, head_dim];
     if output.size() != data.size() || cos.size() != tables || sin.size() != tables || head_dim % 2 != 0 {
@@ -54,6 +59,18 @@ fn on(level: Level, data: &Tensor, cos: &Tensor, sin: &Tensor, output: &Tensor) 
             output.size()
         )));
     }
+    Ok(())
+}
+
+/// Whether a kernel knows the dtype and the layout.
+fn on_gpu(machine: &dyn Machine, data: &Tensor, cos: &Tensor, sin: &Tensor, output: &Tensor) -> Result<bool, TchError> {
+    check(data, cos, sin, output)?;
+    gpu::rotate_into(machine, data, [cos, sin], output)
+}
+
+/// Whether a kernel knows the dtype.
+fn on(level: Level, data: &Tensor, cos: &Tensor, sin: &Tensor, output: &Tensor) -> Result<bool, TchError> {
+    check(data, cos, sin, output)?;
     let done = for_level!(level, I => for_kind!(data.kind(), E => run::<I, E>(data, cos, sin, output)));
     Ok(done.transpose()?.is_some())
 }

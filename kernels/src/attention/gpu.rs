@@ -1,0 +1,118 @@
+//! Attention of new tokens on a GPU: what `stream.cu` and `merge.cu` are launched with.
+#![allow(unsafe_code, reason = "kernels are trusted with addresses")]
+
+use std::f64::consts::LOG2_E;
+
+use tch::{Kind, TchError, Tensor};
+
+use super::geometry::{Plan, rows_of_block};
+use super::{AttentionState, Sequence};
+use crate::cuda::{Argument, Machine, Program, Source, element_name, source, upload};
+
+const STREAM: Source = source!("attention/stream.cu");
+const MERGE: Source = source!("attention/merge.cu");
+
+/// Threads of a block.
+const THREADS: u32 = 128;
+
+/// A program that attends over spans of one shape.
+pub(super) fn stream(element: &str, head_dim: i64, key_dim: i64, rows: u32, aligned: bool) -> Program {
+    Program::new(&STREAM, "attend", THREADS)
+        .with("ELEMENT", element)
+        .with("HEAD_DIM", head_dim)
+        .with("KEY_DIM", key_dim)
+        .with("ROWS", rows)
+        .with("ALIGNED", aligned)
+}
+
+/// The program that merges what those give.
+pub(super) fn merge(element: &str, head_dim: i64) -> Program {
+    Program::new(&MERGE, "merge", THREADS).with("ELEMENT", element).with("HEAD_DIM", head_dim)
+}
+
+/// See [`super::attend_parts`], which has checked that the parts fit. `None` where no kernel knows the dtype.
+pub(super) fn attend(
+    machine: &dyn Machine,
+    query: &Tensor,
+    sequences: &[Sequence<'_>],
+    kv_heads: i64,
+    scale: f64,
+) -> Result<Option<Tensor>, TchError> {
+    let Some(element) = element_name(query.kind()) else { return Ok(None) };
+    let (tokens, heads, head_dim) = query.size3()?;
+    let plan = Plan::of(sequences, heads, kv_heads, head_dim)?;
+    let output = Tensor::f_empty([tokens, heads * head_dim], (query.kind(), machine.device()))?;
+    if output.numel() == 0 {
+        return Ok(Some(output));
+    }
+    let query = query.f_contiguous()?;
+    let partials = Tensor::f_empty([plan.numbers as i64], (Kind::Float, machine.device()))?;
+    let group = (heads / kv_heads) as u32;
+    for (first, state, head) in &plan.states {
+        write_state(&partials, *first as i64, state, *head, i64::from(group))?;
+    }
+    let (rows, heads) = (rows_of_block(plan.rows()), heads as u32);
+    // 2 is the base of the weights.
+    let scale = (scale * LOG2_E) as f32;
+    for (shape, spans) in &plan.spans {
+        let chunks = spans.iter().map(|span| span.chunks()).max().unwrap_or(0);
+        if chunks == 0 {
+            continue;
+        }
+        let table = upload(machine, spans)?;
+        let program = stream(element, head_dim, shape.key_dim, rows, shape.aligned);
+        let arguments = [
+            Argument::of(&table),
+            Argument::of(&query),
+            Argument::of(&partials),
+            Argument::Count(heads),
+            Argument::Count(group),
+            Argument::Number(scale),
+        ];
+        let grid = [chunks, plan.rows().div_ceil(rows), spans.len() as u32];
+        // SAFETY: the arguments are the kernel's. Spans cover rows that their parts were checked to have, and partial
+        // results that the plan has counted; the query has the tokens and heads that spans name.
+        unsafe { machine.launch(&program, grid, &arguments)? };
+    }
+    let table = upload(machine, &plan.groups)?;
+    let arguments = [
+        Argument::of(&table),
+        Argument::of(&partials),
+        Argument::of(&output),
+        Argument::Count(heads),
+        Argument::Count(group),
+    ];
+    let grid = [plan.rows(), plan.groups.len() as u32, 1];
+    // SAFETY: the arguments are the kernel's. Groups cover the partial results that the plan has counted, all of which
+    // are written before, and the output has their rows.
+    unsafe { machine.launch(&merge(element, head_dim), grid, &arguments)? };
+    Ok(Some(output))
+}
+
+/// Writes the `group` heads of a state from `head` on as partial results over one chunk.
+fn write_state(partials: &Tensor, first: i64, state: &AttentionState, head: i64, group: i64) -> Result<(), TchError> {
+    let (_, queries, head_dim) = state.output.size3()?;
+    let room = partials.f_narrow(0, first, queries * group * (head_dim + 2))?;
+    let room = room.f_view([queries, group, head_dim + 2])?;
+    let own = |data: &Tensor| data.f_narrow(0, head, group)?.f_transpose(0, 1);
+    let lse = own(&state.lse)?;
+    room.f_select(2, 0)?.f_copy_(&lse.f_mul_scalar(LOG2_E)?)?;
+    // Over no keys, there is nothing to weigh.
+    room.f_select(2, 1)?.f_copy_(&lse.f_ne(f64::NEG_INFINITY)?)?;
+    room.f_narrow(2, 2, head_dim)?.f_copy_(&own(&state.output)?)
+}
+
+/// Programs of the shapes that models have.
+#[cfg(test)]
+pub(crate) fn programs() -> Vec<Program> {
+    let mut programs = Vec::new();
+    for element in ["float", "bf16", "f16"] {
+        for (head_dim, key_dim, rows, aligned) in
+            [(64, 64, 4, true), (128, 128, 4, true), (128, 64, 2, true), (256, 256, 4, true), (80, 80, 1, false)]
+        {
+            programs.push(stream(element, head_dim, key_dim, rows, aligned));
+        }
+        programs.push(merge(element, 128));
+    }
+    programs
+}
