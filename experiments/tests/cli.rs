@@ -129,6 +129,8 @@ fn model_info_predicts_sizes() {
     std::fs::write(folder.path().join("config.json"), config).unwrap();
     let info = stdout(&pressroom(&["model", "info", &folder.path().display().to_string(), "--context", "1000000"]));
     assert!(info.contains("KV cache 327.7 GB") && info.contains("70553"), "{info}");
+    // 141.1 of weights, 16.9 of hidden states and tables, 36.9 of one layer, 327.7 of the cache.
+    assert!(info.contains("peak 522.6 GB") && info.contains("hidden states 16.9 GB"), "{info}");
 }
 
 #[test]
@@ -474,6 +476,43 @@ fn a_gpu_that_cannot_be_used_is_told_with_what_is_missing() {
     }
 }
 
+/// With libraries that stand in for libtorch's CUDA half and for the driver.
+#[test]
+fn a_driver_that_is_damaged_old_or_without_a_gpu_is_told_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let libraries = folder.path();
+    let build = |name: &str, source: &str| {
+        std::fs::write(libraries.join("source.c"), source).unwrap();
+        let arguments = ["-shared", "-fPIC", "source.c", "-o", name];
+        assert!(Command::new("cc").args(arguments).current_dir(libraries).status().unwrap().success());
+    };
+    build("libtorch_cuda.so", "");
+    let version = |number: u32, devices: u32| {
+        format!(
+            "int cuDriverGetVersion(int* version) {{ *version = {number}; return 0; }}
+             int cuInit(unsigned flags) {{ (void)flags; return 0; }}
+             int cuDeviceGetCount(int* count) {{ *count = {devices}; return 0; }}"
+        )
+    };
+    std::os::unix::fs::symlink("libcuda.so.1", libraries.join("libcuda.so")).unwrap();
+    let cases = [
+        (None, "there is no NVIDIA driver (", "install the driver of this machine's GPU"),
+        (Some(version(12_080, 1)), "knows CUDA 12.8, and 13.0 is needed", "install driver 580 or newer"),
+        (Some(version(13_000, 0)), "the NVIDIA driver sees no device", "check `nvidia-smi`"),
+        (Some(version(13_000, 1)), "the NVIDIA driver sees a device and libtorch none", "check `nvidia-smi`"),
+    ];
+    for (source, problem, remedy) in cases {
+        match source {
+            Some(source) => build("libcuda.so.1", &source),
+            None => std::fs::write(libraries.join("libcuda.so.1"), "damaged").unwrap(),
+        }
+        let variables = [("PRESSROOM_LIBTORCH_CUDA", libraries), ("LD_LIBRARY_PATH", libraries)];
+        let report = stdout(&pressroom_with(&variables, &["doctor"]));
+        let line = report.lines().find(|line| line.starts_with("CUDA")).unwrap();
+        assert!(line.contains(problem) && line.contains(remedy), "{line}");
+    }
+}
+
 #[test]
 fn libtorchs_cuda_half_is_opened_where_it_is_installed() {
     let installed = models_home().parent().unwrap().join("libtorch-cuda/torch/lib/libtorch_cuda.so").is_file();
@@ -484,7 +523,7 @@ fn libtorchs_cuda_half_is_opened_where_it_is_installed() {
     let report = stdout(&pressroom(&["doctor"]));
     let line = report.lines().find(|line| line.starts_with("CUDA")).unwrap();
     // It opens; whether there is a driver and a device is the machine's affair.
-    let outcomes = [" devices; libtorch 2.", "there is no NVIDIA driver", "see no device"];
+    let outcomes = [" devices; libtorch 2.", "the NVIDIA driver", "there is no NVIDIA driver"];
     assert!(outcomes.iter().any(|outcome| line.contains(outcome)), "{line}");
 }
 

@@ -70,8 +70,8 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     }
     let engine = Engine::load(&open_model(&args.model)?, args.device, args.dtype)?;
     let kernels = match Choice::of_process()? {
-        Choice::Reference => "reference",
         Choice::Kernels(level) => level.name(),
+        _ => "reference",
     };
     let bandwidth = probe::read_bandwidth(args.rounds.max(3))?;
     let mut rows = Vec::new();

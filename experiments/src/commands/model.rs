@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use pressroom::Error;
 use pressroom::model::hub::{FetchOptions, fetch};
 use pressroom::model::import::{ImportDtype, ImportOptions, import_gguf};
-use pressroom::model::{ModelFolder, known_models, models_home};
+use pressroom::model::{ModelFolder, PeakMemory, known_models, models_home};
 use pressroom::plan::DtypeChoice;
 
 use super::print;
@@ -69,8 +69,7 @@ fn info(folder: &ModelFolder, context: Option<u64>, dtype: DtypeChoice) -> Strin
     let element = kind.elt_size_in_bytes() as u128;
     let tokens = context.unwrap_or_else(|| u64::try_from(config.max_position_embeddings).unwrap_or(0));
     let kv_per_token = config.kv_elements_per_token() * element;
-    let weights = config.parameters() * element;
-    let cache = kv_per_token * u128::from(tokens);
+    let peak = PeakMemory::of_prefill(config, kind, tokens, 1.0);
     format!(
         "{name} ({path})\n\
          architecture   llama, {layers} layers, hidden {hidden}, MLP {mlp}, vocabulary {vocab}{tied}\n\
@@ -79,7 +78,9 @@ fn info(folder: &ModelFolder, context: Option<u64>, dtype: DtypeChoice) -> Strin
          parameters     {parameters:.1} M\n\
          weights        {weights} in {kind:?}\n\
          KV per token   {per_token} in {kind:?}\n\
-         {tokens} tokens: KV cache {cache}, with the weights {total}\n",
+         {tokens} tokens: KV cache {cache}, with the weights {total}\n\
+         prefill        peak {peak}: weights, hidden states {hidden_states}, one layer's queries, keys and values {layer}, \
+         and what presses keep of the KV cache, here all\n",
         name = folder.name(),
         path = folder.path().display(),
         layers = config.num_hidden_layers,
@@ -94,9 +95,12 @@ fn info(folder: &ModelFolder, context: Option<u64>, dtype: DtypeChoice) -> Strin
         rope = config.rope_scaling.name(),
         theta = config.rope_theta,
         parameters = config.parameters() as f64 / 1e6,
-        weights = bytes(weights),
+        weights = bytes(peak.weights),
         per_token = bytes(kv_per_token),
-        cache = bytes(cache),
-        total = bytes(weights + cache),
+        cache = bytes(peak.caches),
+        total = bytes(peak.weights + peak.caches),
+        peak = bytes(peak.total()),
+        hidden_states = bytes(peak.hidden_states),
+        layer = bytes(peak.layer),
     )
 }

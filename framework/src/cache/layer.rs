@@ -12,6 +12,7 @@ use crate::error::{During, Error, Result};
 use crate::press::{Edits, Kept, RaggedIndices, Selection};
 use crate::view::Geometry;
 use pressroom_kernels::attention::{Sequence, attend_parts};
+use pressroom_kernels::rotary::Room;
 
 /// The cache of one layer of one sequence.
 #[derive(Debug)]
@@ -148,6 +149,14 @@ impl LayerCache {
     /// The shapes do not fit the cache.
     pub fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<()> {
         self.tail.append(keys, values)
+    }
+
+    /// Room for the keys and values of `tokens` new tokens, which count as appended: to be written at once.
+    ///
+    /// # Errors
+    /// libtorch cannot allocate.
+    pub(crate) fn make_room(&mut self, tokens: i64) -> Result<Room> {
+        self.tail.make_room(tokens)
     }
 
     /// Attention of the last appended tokens, `[heads, n, head_dim]`: over the whole prefix and, causally,

@@ -5,6 +5,7 @@ use tch::Tensor;
 use super::tensor_bytes;
 use crate::error::{During, Error, Result};
 use pressroom_kernels::attention::{Extent, Mask, Part};
+use pressroom_kernels::rotary::Room;
 
 /// Tokens of room that a tail starts with.
 const FIRST_CAPACITY: i64 = 64;
@@ -39,17 +40,23 @@ impl Tail {
 
     /// Appends `keys` and `values`, each `[kv_heads, n, head_dim]`.
     pub(super) fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<()> {
-        let added = keys.size3()?.1;
-        if added == 0 {
-            return Ok(());
+        let before = self.length;
+        let room = self.make_room(keys.size3()?.1)?;
+        let fill = |mut room: Tensor, new: &Tensor| room.f_copy_(new).during("appending to a cache", &[&room, new]);
+        let filled = fill(room.keys, keys).and_then(|()| fill(room.values, values));
+        if filled.is_err() {
+            self.length = before;
         }
-        self.reserve(self.length + added)?;
-        for (store, new) in [(&self.keys, keys), (&self.values, values)] {
-            let mut room = store.f_narrow(1, self.length, added)?;
-            room.f_copy_(new).during("appending to a cache", &[store, new])?;
-        }
-        self.length += added;
-        Ok(())
+        filled
+    }
+
+    /// Room for the keys and values of `tokens` more tokens, which count as appended: to be written at once.
+    pub(super) fn make_room(&mut self, tokens: i64) -> Result<Room> {
+        self.reserve(self.length + tokens)?;
+        let room = |store: &Tensor| store.f_narrow(1, self.length, tokens);
+        let room = Room { keys: room(&self.keys)?, values: room(&self.values)? };
+        self.length += tokens;
+        Ok(room)
     }
 
     fn reserve(&mut self, needed: i64) -> Result<()> {

@@ -126,13 +126,6 @@ pub(super) fn attention_sums(queries: &Tensor, keys: &Tensor) -> Result<Tensor> 
     Ok(sums)
 }
 
-/// Rotates `data`, `[tokens, heads, head_dim]`, with tables `[tokens, head_dim]`.
-pub(super) fn rotate_tokens(data: &Tensor, tables: &(Tensor, Tensor)) -> Result<Tensor> {
-    let output = Tensor::f_empty(data.size(), (data.kind(), data.device()))?;
-    rotate_into(data, tables, &output)?;
-    Ok(output)
-}
-
 /// Writes `data`, `[tokens, heads, head_dim]`, rotated, to `output`, which has the same shape.
 pub(super) fn rotate_into(data: &Tensor, (cos, sin): &(Tensor, Tensor), output: &Tensor) -> Result<()> {
     rotary::rotate_into(data, cos, sin, output).during("rotary embedding", &[data, cos])

@@ -5,7 +5,7 @@ mod plain;
 use indicatif::ProgressBar;
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{Attention, Linear, Projected, attention_sums, attention_weights, rotate_into, rotate_tokens};
+use super::attention::{Attention, Linear, Projected, attention_sums, attention_weights, rotate_into};
 use super::config::LlamaConfig;
 use super::folder::ModelFolder;
 use super::rope::Rotary;
@@ -16,12 +16,12 @@ use crate::hooks::{self, AttentionHook};
 use crate::press::{Needs, Span, StepHook, StepView};
 use crate::view::{Geometry, LayerView, Materialised, union_of};
 use pressroom_kernels::attention::{attend_context, attend_parts, default_scale};
-use pressroom_kernels::{gate, linear, norm};
+use pressroom_kernels::{gate, linear, norm, rotary};
 
 pub use plain::Sensitivity;
 
 /// Tokens per slice of the token-wise parts of a prefill: bounds the width of the MLP's activations.
-const SLICE: i64 = 2048;
+pub(super) const SLICE: i64 = 2048;
 
 /// Where and how weights are loaded.
 #[derive(Clone, Debug)]
@@ -166,7 +166,7 @@ impl Llama {
             let needs = union_of(wanted.iter().flatten().copied());
             // Nothing reads the residual stream after the last layer of a prefill.
             let last = index + 1 == self.layers.len();
-            let (next, view) = self.prefill_layer(index, layer, &stream, &tables, needs, last)?;
+            let (next, view) = self.prefill_layer(index, layer, stream, &tables, needs, last)?;
             let view = view.with_seed(seed).with_question(question_tokens as i64);
             for ((hook, outcome), wanted) in hooks.iter_mut().zip(&mut outcomes).zip(&wanted) {
                 if wanted.is_some() {
@@ -178,12 +178,12 @@ impl Llama {
         Ok(outcomes)
     }
 
-    /// One layer over a whole context, `stream` being `[tokens, hidden]`.
+    /// One layer over a whole context, `stream` being `[tokens, hidden]`, which is written over.
     fn prefill_layer(
         &self,
         index: usize,
         layer: &Layer,
-        stream: &Tensor,
+        stream: Tensor,
         tables: &(Tensor, Tensor),
         needs: Needs,
         last: bool,
@@ -226,7 +226,7 @@ impl Llama {
             let last = Tensor::f_cat(&raw, 0)?.f_narrow(0, tokens - count, count)?;
             parts.queries = Some(last.f_transpose(0, 1)?.f_contiguous()?.f_unsqueeze(0)?);
         }
-        let mut next = stream.shallow_clone();
+        let mut next = stream;
         if let Some(queries) = queries {
             if needs.attention != Span::None {
                 let weights = attention_weights(&queries, &keys, needs.attention.of(tokens))?;
@@ -238,7 +238,8 @@ impl Llama {
             if !last {
                 let attended = attend_context(&queries, &keys, &values)
                     .during("attention over the context", &[&queries, &keys])?;
-                next = self.finish_layer(layer, stream, &attended)?;
+                drop(queries);
+                next = self.finish_layer(layer, next, &attended)?;
             }
         }
         let (keys, values) = (keys.f_unsqueeze(0)?, values.f_unsqueeze(0)?);
@@ -266,23 +267,25 @@ impl Llama {
         for (index, layer) in self.layers.iter().enumerate() {
             let hidden_states = self.rms_norm(&stream, &layer.input_norm)?;
             let Projected { queries: unrotated, keys, values } = layer.attention.project(&hidden_states)?;
-            let queries = rotate_tokens(&unrotated, &tables)?;
-            let keys = rotate_tokens(&keys, &tables)?;
+            let rooms = batch
+                .iter_mut()
+                .map(|step| step.cache.layer_mut(index)?.make_room(step.tokens.len() as i64))
+                .collect::<Result<Vec<_>>>()?;
+            let queries = rotary::rotate_and_append([&unrotated, &keys, &values], [&tables.0, &tables.1], &rooms)
+                .during("appending to caches", &[&unrotated, &keys])?;
             let mut sequences = Vec::with_capacity(batch.len());
             let mut start = 0;
             for step in batch.iter_mut() {
                 let length = step.tokens.len() as i64;
-                let own = |data: &Tensor| data.f_narrow(0, start, length)?.f_transpose(0, 1);
-                let cache = step.cache.layer_mut(index)?;
-                cache.append(&own(&keys)?, &own(&values)?)?;
-                sequences.push(cache.sequence(&own(&queries)?, scale)?);
+                let own = queries.f_narrow(0, start, length)?.f_transpose(0, 1)?;
+                sequences.push(step.cache.layer_mut(index)?.sequence(&own, scale)?);
                 start += length;
             }
             let attended = attend_parts(&queries, &sequences, self.geometry.kv_heads, scale)
                 .during("attention over caches", &[&queries])?;
             drop(sequences);
             self.show_step(index, batch, &hidden_states, &unrotated)?;
-            stream = self.finish_layer(layer, &stream, &attended)?;
+            stream = self.finish_layer(layer, stream, &attended)?;
         }
         for step in batch {
             step.cache.advance(step.tokens.len() as i64);
@@ -356,19 +359,25 @@ impl Llama {
         self.embedding.f_index_select(0, &ids).during("embedding", &[&self.embedding, &ids])
     }
 
-    /// Output projection, residual and MLP, in slices of tokens.
-    fn finish_layer(&self, layer: &Layer, stream: &Tensor, attended: &Tensor) -> Result<Tensor> {
+    /// Output projection, residual and MLP. Many tokens are taken in slices, each written over its part of `stream`.
+    fn finish_layer(&self, layer: &Layer, stream: Tensor, attended: &Tensor) -> Result<Tensor> {
         let tokens = stream.size2()?.0;
-        let mut slices = Vec::new();
+        if tokens <= SLICE {
+            return self.finish_slice(layer, &stream, attended);
+        }
         for start in (0..tokens).step_by(SLICE as usize) {
             let length = SLICE.min(tokens - start);
-            let own = |data: &Tensor| data.f_narrow(0, start, length);
-            let residual = layer.attention.finish(&own(stream)?, &own(attended)?)?;
-            let gate_up = layer.gate_up.forward(&self.rms_norm(&residual, &layer.output_norm)?)?;
-            let gated = gate::silu_mul(&gate_up).during("the gate of the MLP", &[&gate_up])?;
-            slices.push(layer.down.added_to(&residual, &gated)?);
+            let mut own = stream.f_narrow(0, start, length)?;
+            own.f_copy_(&self.finish_slice(layer, &own, &attended.f_narrow(0, start, length)?)?)?;
         }
-        Ok(Tensor::f_cat(&slices, 0)?)
+        Ok(stream)
+    }
+
+    fn finish_slice(&self, layer: &Layer, stream: &Tensor, attended: &Tensor) -> Result<Tensor> {
+        let residual = layer.attention.finish(stream, attended)?;
+        let gate_up = layer.gate_up.forward(&self.rms_norm(&residual, &layer.output_norm)?)?;
+        let gated = gate::silu_mul(&gate_up).during("the gate of the MLP", &[&gate_up])?;
+        layer.down.added_to(&residual, &gated)
     }
 
     fn rms_norm(&self, input: &Tensor, weight: &Tensor) -> Result<Tensor> {
