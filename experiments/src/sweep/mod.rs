@@ -189,3 +189,6 @@ impl Sweep<'_> {
         Record { error: Some(error.to_owned()), ..self.blank(plan, index, turn) }
     }
 }
+
+#[cfg(test)]
+mod tests;
