@@ -5,10 +5,11 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use pressroom::press::Kind;
 use serde_json::{Value, json};
 use support::{letters, pressroom, refused, stdout, with_small_disk};
 
@@ -327,4 +328,53 @@ fn a_folder_that_cannot_be_written_to_is_said_to_be_one() {
         said.contains("disk/out") && said.contains("Read-only file system") && !said.contains("panicked"),
         "{said}"
     );
+}
+
+/// The examples at a small size: every press of every one answers.
+#[test]
+fn every_example_runs() {
+    let tiny = Tiny::new(&[]);
+    let plugins = std::env::current_exe().unwrap().parent().unwrap().join("libpressroom_plugin_examples.so");
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    let mut seen = Vec::new();
+    for entry in std::fs::read_dir(&configs).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pressroom"));
+        let sets = [
+            format!("model.path={:?}", tiny.at("model")),
+            format!("run.output={:?}", tiny.at(&name)),
+            "model.dtype=f32".to_owned(),
+            "task.context_tokens=600".to_owned(),
+            "task.samples=1".to_owned(),
+            "task.max_new_tokens=40".to_owned(),
+        ];
+        command.arg("run").arg(&path).args(sets.iter().flat_map(|set| ["--set", set]));
+        if name == "plugin" {
+            command.args(["--set", &format!("plugin.0.path={plugins:?}")]);
+        }
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && !said.contains("error"), "{name}: {said}");
+        let answers = tiny.answers(&name);
+        assert!(answers.len() >= 3 && answers.values().all(|answer| answer.get("error").is_none()), "{name}");
+        seen.push(name);
+    }
+    for due in ["quickstart", "leaderboard-small", "per-layer", "chained", "plugin", "decoding", "long-context"] {
+        assert!(seen.iter().any(|name| name == due), "{due}");
+    }
+}
+
+#[test]
+fn the_small_leaderboard_has_every_press_that_it_can_have() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/leaderboard-small.toml");
+    let text = std::fs::read_to_string(file).unwrap();
+    let registry = pressroom_presses::registry().unwrap();
+    for entry in registry.entries() {
+        let info = entry.info();
+        // Side data is made first; a question has to be seen; answers have to grow.
+        let elsewhere = info.param("side_data").is_some() || info.name == "finch" || info.kind == Kind::Decoding;
+        let there = text.contains(&format!("\nname = \"{}\"\n", info.name));
+        assert_eq!(there, !elsewhere, "{}", info.name);
+    }
 }
