@@ -7,6 +7,7 @@ mod decoding;
 mod dtypes;
 mod edits;
 mod generator;
+mod likelihood;
 mod model_files;
 mod pipeline;
 mod presses;

@@ -54,6 +54,11 @@ pub(super) trait Part {
     fn is_called(&self, name: &str) -> bool {
         self.name() == name
     }
+
+    /// Whether a file of this name (without its ending) is of no use.
+    fn leaves_out(&self, _name: &str) -> bool {
+        false
+    }
 }
 
 impl Source<'_> {
@@ -66,9 +71,14 @@ impl Source<'_> {
         let files = self.files(&wanted)?;
         let mut samples = Vec::new();
         for part in wanted {
-            let own: Vec<&PathBuf> = files.iter().filter(|file| holds(part, file)).collect();
-            // One file that is named, and named otherwise than its subset, is what was asked for.
-            let own = if own.is_empty() && parts.len() == 1 { files.iter().collect() } else { own };
+            let mut own: Vec<&PathBuf> = files.iter().filter(|file| holds(part, file)).collect();
+            if let ([file], Some([_])) = (&files[..], self.subsets) {
+                // One file and one subset are meant for each other, whatever the file is called.
+                own = vec![file];
+            }
+            // Where a set is there in two formats, one is read.
+            let format = own.first().and_then(|file| file.extension());
+            own.retain(|file| file.extension() == format);
             if own.is_empty() && self.subsets.is_some() {
                 return Err(Error::file(self.path, format!("holds no file of the subset `{}`", part.name())));
             }
@@ -114,7 +124,7 @@ impl Source<'_> {
         } else {
             let fits = |name: &str| {
                 let name = Path::new(name);
-                readable(name) && (wanted.len() == 1 || wanted.iter().any(|part| holds(*part, name)))
+                readable(name) && wanted.iter().any(|part| holds(*part, name))
             };
             return hub::data_files(self.path, &fits);
         }
@@ -126,8 +136,10 @@ impl Source<'_> {
 
 /// Whether the file, or a folder that it is in, is called as the subset is.
 fn holds(part: &impl Part, file: &Path) -> bool {
-    let folders = file.parent().into_iter().flat_map(Path::iter);
-    file.file_stem().into_iter().chain(folders).filter_map(|name| name.to_str()).any(|name| part.is_called(name))
+    let name = |name: &std::ffi::OsStr| name.to_str().map(str::to_owned).unwrap_or_default();
+    let stem = file.file_stem().map(name).unwrap_or_default();
+    let mut folders = file.parent().into_iter().flat_map(Path::iter).map(name);
+    !part.leaves_out(&stem) && (part.is_called(&stem) || folders.any(|folder| part.is_called(&folder)))
 }
 
 fn readable(file: &Path) -> bool {

@@ -67,8 +67,9 @@ fn longbench_prompts_are_the_published_ones_cut_in_three() {
     assert!(error.contains("trec.jsonl: line 2: missing field `context`"), "{error}");
     let extended = good("longbench_e", folder.path(), &[]);
     assert_eq!((extended.len(), extended[0].task.as_str()), (1, "hotpotqa_e"));
-    let file = good("longbench", &folder.path().join("hotpotqa.jsonl"), &[("subset", texts(&["hotpotqa"]))]);
-    assert_eq!(file.len(), 1);
+    std::fs::copy(folder.path().join("hotpotqa.jsonl"), folder.path().join("data/mine.jsonl")).unwrap();
+    let file = good("longbench", &folder.path().join("data/mine.jsonl"), &[("subset", texts(&["hotpotqa"]))]);
+    assert_eq!((file.len(), file[0].task.as_str()), (1, "hotpotqa"));
     for (subset, expected) in [("hotpot", "there is no subset `hotpot`"), ("lcc", "no file of the subset `lcc`")] {
         let error = read("longbench", folder.path(), &[("subset", texts(&[subset]))]).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
@@ -210,8 +211,12 @@ fn zeroscrolls_indices_count_characters() {
         json!({"input": "Instruß: dööcument\n\nQuery?\n\nAnswer:\n", "output": output,
         "document_end_index": 20, "query_end_index": 28, "truncation_seperator": "..."})
     };
-    let folder = folder(&[("qasper/validation.jsonl", &[row(json!("yes")), row(Value::Null)])]);
+    let folder = folder(&[
+        ("qasper/validation.jsonl", &[row(json!("yes")), row(Value::Null)]),
+        ("qasper/test.jsonl", &[row(Value::Null)]),
+    ]);
     let read = read("zeroscrolls", folder.path(), &[]).unwrap();
+    assert_eq!(read.len(), 2);
     let sample = read[0].as_ref().unwrap();
     assert_eq!(sample.context, "Instruß: dööcument\n\n");
     assert_eq!((sample.turns[0].question.as_str(), sample.turns[0].answer_prefix.as_str()), ("Query?\n\n", "Answer:"));

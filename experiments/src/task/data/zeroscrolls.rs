@@ -10,8 +10,8 @@ use crate::task::{Facets, Metric, Sample, Samples, Setting, Turn};
 published! {
     /// ZeroSCROLLS (Shaham et al., 2023, <https://arxiv.org/abs/2305.14196>): ten tasks on long texts.
     ///
-    /// Reads its own JSONL (`input`, `output` and indices of characters). The answers of its test split are not published;
-    /// its validation split has twenty samples of each task. A document that is too long loses its end. Its ROUGE stems
+    /// Reads its own JSONL (`input`, `output` and indices of characters), unpacked from its archives, of the validation split:
+    /// about twenty samples of each task. The answers of the test split are not published. A document that is too long loses its end. Its ROUGE stems
     /// words, the score here does not.
     "zeroscrolls" ZeroScrolls "tau/zero_scrolls"
 }
@@ -22,6 +22,11 @@ struct Kind(&'static str, usize, Metric);
 impl Part for Kind {
     fn name(&self) -> &str {
         self.0
+    }
+
+    /// The test split has no answers.
+    fn leaves_out(&self, name: &str) -> bool {
+        name.starts_with("test")
     }
 }
 

@@ -70,7 +70,8 @@ impl Fake {
         if self.token.is_some_and(|token| authorization != Some(format!("Bearer {token}"))) {
             return refuse(request, 401);
         }
-        let listing = url.starts_with("/api/models/org/name/revision/");
+        let listing =
+            ["models", "datasets"].iter().any(|kind| url.starts_with(&format!("/api/{kind}/org/name/revision/")));
         if self.silent.is_some_and(|name| if name.is_empty() { listing } else { url.ends_with(name) }) {
             // Kept open and never answered.
             return std::mem::forget(request);
@@ -81,8 +82,8 @@ impl Fake {
                 None => request.respond(Response::from_string(self.listing().to_string())).unwrap(),
             };
         }
-        let name = url.rsplit('/').next().unwrap();
-        let Some((name, content)) = self.files.get_key_value(name) else { return refuse(request, 404) };
+        let found = self.files.iter().find(|(name, _)| url.ends_with(&format!("/{name}")));
+        let Some((name, content)) = found else { return refuse(request, 404) };
         let mut content = content.clone();
         let mark = if is_large(name) { sha256(&content) } else { sha256(&content)[..40].to_owned() };
         let marks = [header("x-repo-commit", COMMIT), header("etag", &format!("\"{mark}\""))];
@@ -171,6 +172,34 @@ fn a_model_is_fetched_once_and_then_found_in_the_cache() {
         let offline = fetch("org/name", &options("http://127.0.0.1:1".into(), &cache));
         assert_eq!(offline.unwrap(), folder);
     }
+}
+
+#[test]
+fn files_of_a_data_set_are_fetched_by_their_names_and_found_again() {
+    let files = [("data/b.jsonl", b"2".to_vec()), ("data/a.jsonl", b"1".to_vec()), ("README.md", b"text".to_vec())];
+    let fake = Fake { files: files.into(), ..Fake::default() };
+    let cache = tempfile::tempdir().unwrap();
+    let wanted = |name: &str| name.ends_with(".jsonl");
+    let fetched = |endpoint: String| data::data_files_with("org/name", &wanted, &options(endpoint, &cache));
+    let paths = fetched(fake.serve()).unwrap();
+    let contents: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    assert_eq!(contents, [b"1", b"2"]);
+    assert!(paths[0].ends_with("data/a.jsonl") && paths[0].to_str().unwrap().contains("datasets--org--name"));
+    assert!(fake.log.lock().unwrap().iter().any(|url| url.starts_with("/datasets/org/name/resolve/")));
+    assert!(fake.log.lock().unwrap().iter().all(|url| !url.contains("README")));
+    assert_eq!(fetched("http://127.0.0.1:1".into()).unwrap(), paths);
+
+    let none = |endpoint, wanted: &dyn Fn(&str) -> bool| {
+        let empty = tempfile::tempdir().unwrap();
+        data::data_files_with("org/name", wanted, &options(endpoint, &empty)).unwrap_err().to_string()
+    };
+    let message = none(fake.serve(), &|name| name.ends_with(".parquet"));
+    assert!(message.contains("has no file of this kind; it has ") && message.contains("data/a.jsonl"), "{message}");
+    assert!(none("http://127.0.0.1:1".into(), &wanted).contains("cannot be reached"));
+    let message = data::data_files("no-name", &wanted).unwrap_err().to_string();
+    assert!(message.contains("is no name of a data set on the hub"), "{message}");
+    let outside = Fake { files: [("../x.jsonl", b"1".to_vec())].into(), ..Fake::default() };
+    assert!(none(outside.serve(), &wanted).contains("has no file of this kind"));
 }
 
 #[test]
