@@ -6,6 +6,7 @@ mod commands;
 mod engine;
 mod plugins;
 mod results;
+mod statistics;
 mod sweep;
 mod task;
 
