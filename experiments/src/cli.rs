@@ -24,6 +24,12 @@ pub struct Cli {
 pub enum Command {
     /// Run an experiment: presses x ratios x samples, from a TOML file
     Run(RunArgs),
+    /// Write what runs found as one HTML page with figures, and as files
+    Report(ReportArgs),
+    /// Show what presses kept of one sample, over its text, and why an answer was lost
+    Show(ShowArgs),
+    /// Say where two runs differ, which is nothing for equal ones
+    Diff(DiffArgs),
     /// Ask questions about a text, answered from its compressed cache
     Ask(AskArgs),
     /// Measure prefill and decoding speed beside the memory's
@@ -82,6 +88,56 @@ pub struct RunArgs {
     /// A plugin's library, whose presses the file may name; repeat it for several
     #[arg(long, value_name = "LIB")]
     pub plugin: Vec<PathBuf>,
+}
+
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Folders of runs; what was asked under the same conditions stands in one table
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
+    /// Folder for index.html and the figures, SVG and PNG
+    #[arg(long, value_name = "FOLDER", default_value = "report")]
+    pub output: PathBuf,
+    /// Write the tables as Markdown too, with links to the figures
+    #[arg(long, value_name = "FILE.md")]
+    pub markdown: Option<PathBuf>,
+}
+
+/// Arguments of `show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Folder of a run with [run] selections = true
+    pub run: PathBuf,
+    /// Index of the sample
+    pub sample: usize,
+    /// Label of the press [default: a line for each press]
+    #[arg(long, value_name = "LABEL")]
+    pub press: Option<String>,
+    /// Ratio of the press [default: the lowest at which it lost the answer]
+    #[arg(long, value_name = "R", requires = "press")]
+    pub ratio: Option<f64>,
+    /// Label of a press to compare with
+    #[arg(long, value_name = "PRESS", requires = "press")]
+    pub against: Option<String>,
+    /// One layer alone, from 0 on [default: all together]
+    #[arg(long, value_name = "N", requires = "press")]
+    pub layer: Option<usize>,
+    /// Which of the sample's questions, from 0 on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub turn: usize,
+    /// Write a page instead
+    #[arg(long, value_name = "FILE.html", requires = "press")]
+    pub html: Option<PathBuf>,
+}
+
+/// Arguments of `diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// Folder of a run
+    pub before: PathBuf,
+    /// Folder of another
+    pub now: PathBuf,
 }
 
 /// Arguments of `ask`.

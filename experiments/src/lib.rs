@@ -4,10 +4,15 @@
 pub mod cli;
 mod commands;
 mod engine;
+mod html;
 mod plugins;
+mod report;
 mod results;
+mod selections;
+mod show;
 mod statistics;
 mod sweep;
+mod table;
 mod task;
 
 pub use commands::dispatch;

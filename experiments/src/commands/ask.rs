@@ -15,10 +15,10 @@ use pressroom::spec::{PluginSpec, PressSpec, Spec};
 use serde::Serialize;
 
 use super::print;
-use super::table::bytes;
 use crate::cli::AskArgs;
 use crate::engine::{Engine, open_model, prepare};
 use crate::plugins::registry_with;
+use crate::table::bytes;
 
 /// What `--json` prints.
 #[derive(Serialize)]

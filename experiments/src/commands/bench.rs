@@ -11,10 +11,10 @@ use pressroom_kernels::probe;
 use serde::Serialize;
 
 use super::print;
-use super::table::{bytes, table};
 use crate::cli::{BenchArgs, BenchLayout};
 use crate::engine::{Engine, open_model};
 use crate::results::Machine;
+use crate::table::{bytes, table};
 
 /// Seconds of several rounds.
 #[derive(Clone, Copy, Debug, Serialize)]

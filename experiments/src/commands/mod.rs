@@ -3,12 +3,14 @@
 mod ask;
 mod bench;
 mod calibrate;
+mod diff;
 mod doctor;
 mod model;
 mod plugin;
 mod press;
+mod report;
 mod run;
-mod table;
+mod show;
 
 use std::io::Write;
 
@@ -24,6 +26,9 @@ use crate::cli::{Cli, Command};
 pub fn dispatch(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Report(args) => report::report(&args),
+        Command::Show(args) => show::show(&args),
+        Command::Diff(args) => diff::diff(&args),
         Command::Ask(args) => ask::ask(&args),
         Command::Calibrate(args) => calibrate::calibrate(&args),
         Command::Bench(args) => bench::bench(&args),

@@ -10,9 +10,9 @@ use pressroom::model::{ModelFolder, PeakMemory, known_models, models_home};
 use pressroom::plan::DtypeChoice;
 
 use super::print;
-use super::table::bytes;
 use crate::cli::ModelCommand;
 use crate::engine::open_model;
+use crate::table::bytes;
 
 /// Runs the `model` commands.
 ///

@@ -9,14 +9,15 @@ use pressroom::spec::{self, PluginSpec, Spec};
 use tch::Device;
 
 use super::print;
-use super::table::{bytes, table};
 use crate::cli::RunArgs;
 use crate::engine::{Engine, Texts, open_model, prepare};
 use crate::plugins::registry_with;
+use crate::report::{Run, compare, terminal};
 use crate::results::{
     Identity, Metrics, Record, RunFolder, SessionMetrics, Versions, available_memory, digest, finished_in,
 };
 use crate::sweep::{Forecast, Memory, Rates, RunOptions, Sweep, units};
+use crate::table::bytes;
 use crate::task::{self, Sample};
 
 /// Memory that a run takes on a GPU where the experiment does not say.
@@ -73,12 +74,13 @@ pub fn run(args: &RunArgs) -> Result<()> {
     }
     let Some(mut folder) = output else { return Ok(()) };
     let engine = Engine::on(&model, texts, device, kind)?;
-    let sweep = Sweep { sessions: &plan.sessions, samples: &samples, options, memory };
+    let selections = plan.run.selections.then(|| folder.path().to_owned());
+    let sweep = Sweep { sessions: &plan.sessions, samples: &samples, options, memory, selections };
     let records = sweep.run(&engine, &planned, &mut folder, &progress())?;
     let sessions: Vec<SessionMetrics> =
         plan.sessions.iter().map(|session| SessionMetrics::of(session, &records)).collect();
-    print(&summary(&sessions))?;
     folder.write_json("metrics.json", &Metrics { question: task.question, template_sha256, sessions })?;
+    print(&terminal::text(&compare(&[Run::read(folder.path())?])))?;
     report_errors(&records);
     eprintln!(
         "{} samples, question {}, positions count from the uncompressed context unless a press moves keys; {}",
@@ -118,25 +120,6 @@ fn told(forecast: &Forecast, memory: Memory, samples: usize, done: usize) -> Str
 fn samples(plan: &Plan, texts: &Texts, keep_going: bool) -> pressroom::Result<Vec<Sample>> {
     let samples = task::samples(&plan.task, task::Setting { tokenizer: &texts.tokenizer, seed: plan.run.seed })?;
     if keep_going { task::readable(samples, |fault| eprintln!("error: {fault}")) } else { task::all(samples) }
-}
-
-/// One row per press and ratio: means over the samples that were answered.
-fn summary(sessions: &[SessionMetrics]) -> String {
-    let row = |session: &SessionMetrics| {
-        let shown = |value: Option<f64>, show: &dyn Fn(f64) -> String| value.map_or("failed".to_owned(), show);
-        let share = session.cache_bytes.zip(session.uncompressed_bytes).map(|(held, full)| 100.0 * held / full);
-        vec![
-            session.press.clone(),
-            shown(session.ratio.or(session.achieved_ratio), &|ratio| format!("{ratio:.2}")),
-            shown(session.score, &|score| format!("{:.1} %", 100.0 * score)),
-            shown(session.cache_bytes, &|held| bytes(held as u128)),
-            shown(share, &|share| format!("{share:.1} %")),
-            shown(session.prefill_s, &|seconds| format!("{seconds:.2}")),
-            shown(session.decode_tokens_per_s, &|rate| format!("{rate:.1}")),
-        ]
-    };
-    let header = ["press", "ratio", "accuracy", "cache bytes", "of uncompressed", "prefill s", "decode tokens/s"];
-    table(&header, sessions.iter().map(row).collect())
 }
 
 fn report_errors(records: &[Record]) {

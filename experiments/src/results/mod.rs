@@ -8,8 +8,8 @@ mod machine;
 mod metrics;
 mod record;
 
-pub use folder::{RunFolder, finished_in};
-pub use identity::{Identity, Versions, digest};
+pub use folder::{RunFolder, finished_in, read_records};
+pub use identity::{Identity, Versions, differences, digest};
 pub use machine::{Machine, available_memory};
 pub use metrics::{Metrics, SessionMetrics};
 pub use record::{Key, Record};

@@ -10,6 +10,7 @@ mod memory;
 mod unit;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
@@ -20,6 +21,7 @@ use pressroom::{Error, Result};
 
 use crate::engine::Engine;
 use crate::results::{Record, RunFolder};
+use crate::selections::{self, Prefill};
 use crate::task::{Sample, Turn};
 
 use desk::Desk;
@@ -54,6 +56,8 @@ pub struct Sweep<'a> {
     pub options: RunOptions,
     /// Bounds what lives at once.
     pub memory: Memory,
+    /// The run folder that selections are stored in, if they are.
+    pub selections: Option<PathBuf>,
 }
 
 impl Sweep<'_> {
@@ -133,6 +137,16 @@ impl Sweep<'_> {
         let prefill_s = start.elapsed().as_secs_f64();
         let uncompressed = if compares { outcomes.pop() } else { None };
         let mut known = Vec::new();
+        if let Some(folder) = &self.selections {
+            let places = unit.due.iter().map(|due| due.session);
+            let prefill = Prefill {
+                sample: unit.sample,
+                questions: unit.turns.iter().map(|turn| (*turn, sample.turns[*turn].question.clone())).collect(),
+                context: &prompt.context,
+                outcomes: places.zip(&plans).zip(&outcomes).map(|((place, plan), out)| (place, *plan, out)).collect(),
+            };
+            selections::write(folder, &engine.texts.tokenizer, &prefill)?;
+        }
         for ((due, plan), outcome) in unit.due.iter().zip(&plans).zip(outcomes) {
             let blanks = due.turns.iter().map(|turn| {
                 let context_tokens = prompt.context.len();

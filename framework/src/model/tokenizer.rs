@@ -8,6 +8,9 @@ use tokenizers::Tokenizer;
 use crate::error::{Error, Result};
 use crate::panics::caught;
 
+/// Most tokens that a character takes, with the one before it.
+const LONGEST_CHARACTER: usize = 6;
+
 /// The tokenizer of a model folder (`tokenizer.json`).
 #[derive(Clone, Debug)]
 pub struct TextTokenizer(Tokenizer);
@@ -60,6 +63,27 @@ impl TextTokenizer {
     pub fn decode(&self, ids: &[i64]) -> Result<String> {
         let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
         told(|| self.0.decode(&ids, true)).map_err(|said| Error::input(format!("decoding tokens: {said}")))
+    }
+
+    /// The text that each of `ids` adds; a character of several tokens is its last one's. Special tokens add nothing.
+    ///
+    /// # Errors
+    /// The tokenizer cannot decode the ids.
+    pub fn pieces(&self, ids: &[i64]) -> Result<Vec<String>> {
+        let mut pieces = Vec::with_capacity(ids.len());
+        // The token before stays in what is decoded: some tokenizers drop the space that a text begins with.
+        let (mut before, mut start) = (String::new(), 0);
+        for end in 1..=ids.len() {
+            let text = self.decode(&ids[start..end])?;
+            if text.ends_with('\u{FFFD}') && end < ids.len() && end - start < LONGEST_CHARACTER {
+                pieces.push(String::new());
+                continue;
+            }
+            pieces.push(text.strip_prefix(&before).unwrap_or(&text).to_owned());
+            start = end - 1;
+            before = self.decode(&ids[start..end])?;
+        }
+        Ok(pieces)
     }
 
     /// A decoder that is fed one token at a time.

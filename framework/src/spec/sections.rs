@@ -35,6 +35,9 @@ pub struct RunSpec {
     /// Threads of the processor; `None` leaves it to libtorch.
     #[serde(skip)]
     pub threads: Option<usize>,
+    /// Whether what every layer and head keeps is stored beside the answers.
+    #[serde(skip)]
+    pub selections: bool,
     /// Memory that the run may take; `None` takes what the machine has left.
     #[serde(skip)]
     pub memory: Option<MemoryBudget>,
@@ -78,7 +81,8 @@ impl RunSpec {
         let seed = table.whole("seed", 0..=u32::MAX, mistakes).unwrap_or(DEFAULT_SEED);
         let threads = table.whole("threads", 1..=1024, mistakes).map(|threads| threads as usize);
         let memory = table.choice("memory", mistakes);
+        let selections = table.flag("selections", mistakes).unwrap_or(false);
         table.finish(mistakes);
-        Some(Self { output: output?.0.into(), baseline, seed: seed.into(), threads, memory })
+        Some(Self { output: output?.0.into(), baseline, seed: seed.into(), threads, memory, selections })
     }
 }
