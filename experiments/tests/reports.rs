@@ -73,7 +73,9 @@ fn diff_of_equal_runs_is_empty_and_names_what_differs_of_others() {
     assert!(told.contains("threads: 1 before, 2 now"), "{told}");
     folder.run("bf16", &["model.dtype=\"bf16\"", "task.max_new_tokens=16"]);
     let told = diff("bf16");
-    for part in ["dtype: \"Float\" before, \"BFloat16\" now", "the first that differs is sample 0, question 0", "token "] {
+    for part in
+        ["dtype: \"Float\" before, \"BFloat16\" now", "the first that differs is sample 0, question 0", "token "]
+    {
         assert!(told.contains(part), "{part:?} is not in {told}");
     }
     std::fs::write(folder.at("model/chat_template.jinja"), "ASK: {{ messages[0]['content'] }} SAY:").unwrap();
@@ -116,21 +118,29 @@ fn show_draws_what_was_kept_and_says_why_an_answer_was_lost() {
     let overview = ran(&["show", &run, "0"]);
     assert!(overview.contains("knorm at 0.75") && overview.contains("The uncompressed run loses it too"), "{overview}");
     let half = ran(&["show", &run, "2", "--press", "knorm", "--ratio", "0.75"]);
-    for part in ["question hidden: WHO KEEPS IT?", "knorm at 0.75", "right: MARMALADE", "Evicted in", "by layer", "·"] {
+    for part in ["question hidden: WHO KEEPS IT?", "knorm at 0.75", "right: MARMALADE", "Evicted in", "by layer", "·"]
+    {
         assert!(half.contains(part), "{part:?} is not in {half}");
     }
     assert!(!half.contains('\x1b'));
-    let both = ran(&["show", &run, "2", "--press", "knorm", "--ratio", "0.75", "--against", "<b>random</b>", "--layer", "1"]);
+    let both =
+        ran(&["show", &run, "2", "--press", "knorm", "--ratio", "0.75", "--against", "<b>random</b>", "--layer", "1"]);
     assert!(both.contains("pairs are kept by both") && both.contains("{+") && both.contains("[-"), "{both}");
     let page = folder.path("view.html");
     ran(&["show", &run, "2", "--press", "knorm", "--html", &page]);
     let page = std::fs::read_to_string(page).unwrap();
     assert!(!page.to_lowercase().contains("<script") && page.contains("&lt;SCRIPT&gt;"));
     let knorm = ["show", &run, "2", "--press", "knorm"];
-    refused(&[&knorm[..], &["--ratio", "0.5"]].concat(), &["was not run at 0.5, only at 0.25, 0.75", "lies between", "sweep.compression_ratio=[0.5]"]);
+    refused(
+        &[&knorm[..], &["--ratio", "0.5"]].concat(),
+        &["was not run at 0.5, only at 0.25, 0.75", "lies between", "sweep.compression_ratio=[0.5]"],
+    );
     refused(&[&knorm[..], &["--layer", "9"]].concat(), &["there is no layer 9"]);
     refused(&["show", &run, "2", "--press", "norm"], &["no press of the run is called `norm`; did you mean `knorm`?"]);
     refused(&["show", &run, "77"], &["no sample 77", "samples go to 5"]);
     folder.run("without", &["run.selections=false"]);
-    refused(&["show", &folder.path("without"), "0", "--press", "knorm"], &["stored no selections", "[run] selections = true"]);
+    refused(
+        &["show", &folder.path("without"), "0", "--press", "knorm"],
+        &["stored no selections", "[run] selections = true"],
+    );
 }

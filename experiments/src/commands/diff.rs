@@ -15,7 +15,8 @@ use crate::results::{Record, differences};
 /// One of them is no run folder.
 pub fn diff(args: &DiffArgs) -> Result<()> {
     let (before, now) = (Run::read(&args.before)?, Run::read(&args.now)?);
-    let lines = [differences(&before.plan, &now.plan), differences(&before.machine, &now.machine), answers(&before, &now)];
+    let lines =
+        [differences(&before.plan, &now.plan), differences(&before.machine, &now.machine), answers(&before, &now)];
     print(&lines.concat().iter().map(|line| format!("{line}\n")).collect::<String>())
 }
 
@@ -42,8 +43,7 @@ fn answers(before: &Run, now: &Run) -> Vec<String> {
 
 /// Equal in everything that is no time.
 fn same(before: &Record, now: &Record) -> bool {
-    let timeless =
-        |record: &Record| Record { prefill_s: 0.0, decode_s: 0.0, elapsed_s: 0.0, ..record.clone() };
+    let timeless = |record: &Record| Record { prefill_s: 0.0, decode_s: 0.0, elapsed_s: 0.0, ..record.clone() };
     timeless(before) == timeless(now)
 }
 

@@ -24,7 +24,12 @@ pub fn show(args: &ShowArgs) -> Result<()> {
     let records: Vec<&Record> = run.records.iter().filter(turn).collect();
     if records.is_empty() {
         let last = run.records.iter().map(|record| record.index).max().unwrap_or(0);
-        bail!("{} holds no sample {} with a question {}; samples go to {last}", args.run.display(), args.sample, args.turn);
+        bail!(
+            "{} holds no sample {} with a question {}; samples go to {last}",
+            args.run.display(),
+            args.sample,
+            args.turn
+        );
     }
     let stored = read(&args.run, args.sample, args.turn)?;
     let uncompressed = records.iter().copied().find(|record| record.press == BASELINE);
@@ -66,7 +71,9 @@ fn find<'a>(records: &[&'a Record], press: &str, ratio: Option<f64>, stored: &St
         bail!("no press of the run is called `{press}`{}", near.unwrap_or_default());
     }
     match ratio {
-        None => own.iter().find(|record| record.score < 1.0).or(own.first()).copied().ok_or_else(|| anyhow!("no answer")),
+        None => {
+            own.iter().find(|record| record.score < 1.0).or(own.first()).copied().ok_or_else(|| anyhow!("no answer"))
+        }
         Some(ratio) => {
             let found = own.iter().find(|record| record.ratio.is_some_and(|own| (own - ratio).abs() < 1e-9));
             found.copied().ok_or_else(|| anyhow!("{}", not_run(&own, press, ratio, stored)))
@@ -92,7 +99,9 @@ fn not_run(own: &[&Record], press: &str, ratio: f64, stored: &Stored) -> String 
         ),
         _ => String::new(),
     };
-    format!("`{press}` was not run at {ratio}, only at {shown}{between}; a run with --set sweep.compression_ratio=[{ratio}] tells")
+    format!(
+        "`{press}` was not run at {ratio}, only at {shown}{between}; a run with --set sweep.compression_ratio=[{ratio}] tells"
+    )
 }
 
 /// A line for each press: its answer and the verdict.

@@ -52,8 +52,7 @@ pub fn compare(runs: &[Run]) -> Vec<Comparison> {
 
 impl Comparison {
     fn new(slug: String, conditions: Conditions, cells: BTreeMap<Cell, Vec<(&Run, &Record)>>) -> Self {
-        let mut rows: Vec<Row> =
-            cells.into_iter().map(|(cell, records)| Row::new(cell, &records, SEED)).collect();
+        let mut rows: Vec<Row> = cells.into_iter().map(|(cell, records)| Row::new(cell, &records, SEED)).collect();
         let tasks: BTreeSet<String> = rows.iter().flat_map(|row| row.by_task.keys().cloned()).collect();
         let samples = rows.iter().map(|row| row.scores.len()).max().unwrap_or(0);
         let resolution = against_baseline(&mut rows);

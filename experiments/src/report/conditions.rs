@@ -66,9 +66,10 @@ impl Conditions {
             (false, _) => "hidden: asked after the context was compressed, presses have not seen it",
             (true, _) => "visible: part of the compressed text, presses have seen it",
         };
-        let template = self.template_sha256.as_ref().map_or("none: texts as they are".into(), |hash| {
-            format!("SHA-256 {}", short(hash))
-        });
+        let template = self
+            .template_sha256
+            .as_ref()
+            .map_or("none: texts as they are".into(), |hash| format!("SHA-256 {}", short(hash)));
         let turns = if self.several_turns { "several questions about one compressed context" } else { "one a context" };
         let mut notes = vec![
             ("model", format!("{}, {}, files' SHA-256 {}", self.model, self.dtype, short(&self.model_sha256))),

@@ -23,8 +23,18 @@ pub fn text(comparisons: &[Comparison]) -> String {
 /// One line for each press and ratio.
 pub fn rows(comparison: &Comparison) -> String {
     let several = comparison.tasks.len() > 1;
-    let mut header =
-        vec!["press", "ratio", "rank", "accuracy", "95 %", "to uncompressed", "removed", "cache", "prefill s", "tokens/s"];
+    let mut header = vec![
+        "press",
+        "ratio",
+        "rank",
+        "accuracy",
+        "95 %",
+        "to uncompressed",
+        "removed",
+        "cache",
+        "prefill s",
+        "tokens/s",
+    ];
     if several {
         header.insert(6, "worst task");
     }

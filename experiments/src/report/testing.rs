@@ -47,7 +47,10 @@ fn record(press: &str, ratio: f64, index: usize, place: usize, label: &str) -> R
         answers: vec![format!("12345 {label}")],
         metric: Metric::StringMatch,
         score: f64::from(right),
-        facets: Facets::from([("depth".into(), index as f64 / 10.0 % 1.0), ("length".into(), [2048.0, 4096.0][index % 2])]),
+        facets: Facets::from([
+            ("depth".into(), index as f64 / 10.0 % 1.0),
+            ("length".into(), [2048.0, 4096.0][index % 2]),
+        ]),
         stop_reason: Some(if lot < 5 { StopReason::Length } else { StopReason::Eos }),
         context_tokens: 2048,
         truncated_tokens: 0,

@@ -91,6 +91,9 @@ pub const LEGEND: [(&str, &str); 5] = [
         "difference in points on the same samples; * where it is more than chance explains (paired sign-flip test, Holm over all rows)",
     ),
     ("rank", "one more than the presses that are better beyond chance at this ratio: unresolved presses share it"),
-    ("removed", "the fraction of the KV pairs that was removed; † where it is not what was asked for, so that budgets differ"),
+    (
+        "removed",
+        "the fraction of the KV pairs that was removed; † where it is not what was asked for, so that budgets differ",
+    ),
     ("cache", "bytes measured from the allocations, before the question, without temporary memory"),
 ];

@@ -80,7 +80,8 @@ impl View<'_> {
     pub fn carriers(&self) -> Vec<(usize, Vec<usize>)> {
         let layers = |token| (0..self.kept.layers).map(|layer| self.kept.heads_keeping(token, Some(layer))).collect();
         let verdict = self.verdict();
-        let right = verdict::places(&self.stored.text, &self.stored.ends, self.record.answers.first().map_or("", |a| a));
+        let right =
+            verdict::places(&self.stored.text, &self.stored.ends, self.record.answers.first().map_or("", |a| a));
         let tokens: Vec<usize> = match verdict.carriers.is_empty() {
             true => right.into_iter().next().into_iter().flatten().collect(),
             false => verdict.carriers.into_iter().map(|(token, _)| token).collect(),

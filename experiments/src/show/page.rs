@@ -44,7 +44,8 @@ struct Carrier {
 /// The template does not fit.
 pub fn page(view: &View<'_>) -> Result<String> {
     let record = view.record;
-    let carriers: Vec<Carrier> = view.carriers().into_iter().map(|(token, layers)| carrier(view, token, &layers)).collect();
+    let carriers: Vec<Carrier> =
+        view.carriers().into_iter().map(|(token, layers)| carrier(view, token, &layers)).collect();
     render(
         TEMPLATE,
         context! {

@@ -22,7 +22,10 @@ pub fn text(view: &View<'_>, colors: bool) -> String {
     for (token, layers) in view.carriers() {
         let kept: usize = layers.iter().sum();
         let row: String = layers.iter().map(|heads| char::from_digit(*heads as u32, 36).unwrap_or('+')).collect();
-        out += &format!("  {:>12} kept by {kept:>4} of {heads} heads; by layer {row}\n", format!("{:?}", view.stored.token(token)));
+        out += &format!(
+            "  {:>12} kept by {kept:>4} of {heads} heads; by layer {row}\n",
+            format!("{:?}", view.stored.token(token))
+        );
     }
     let what = view.layer.map_or("all layers".to_owned(), |layer| format!("layer {layer}"));
     out += &format!("\n{} ({what}):\n", if colors { legend(view) } else { plain_legend(view) });
@@ -35,7 +38,9 @@ pub fn text(view: &View<'_>, colors: bool) -> String {
 
 /// Without control characters, which could take over a terminal.
 fn safe(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() && letter != '\n' && letter != '\t' { '\u{FFFD}' } else { letter }).collect()
+    text.chars()
+        .map(|letter| if letter.is_control() && letter != '\n' && letter != '\t' { '\u{FFFD}' } else { letter })
+        .collect()
 }
 
 fn style(mark: Mark) -> &'static str {
@@ -52,7 +57,8 @@ fn style(mark: Mark) -> &'static str {
 
 fn colored(piece: &str, mark: Mark) -> String {
     // Line ends stay outside, so that no colour runs to the edge of the window.
-    let painted = |line: &str| if line.is_empty() { String::new() } else { format!("\x1b[{}m{line}\x1b[0m", style(mark)) };
+    let painted =
+        |line: &str| if line.is_empty() { String::new() } else { format!("\x1b[{}m{line}\x1b[0m", style(mark)) };
     piece.split('\n').map(painted).collect::<Vec<_>>().join("\n")
 }
 
@@ -82,8 +88,8 @@ fn legend(view: &View<'_>) -> String {
 }
 
 fn plain_legend(view: &View<'_>) -> String {
-    let against = view.against.map(|(other, _)| {
-        format!(", {{+kept more by {}+}}, [-kept more by {}-]", view.record.named(), other.named())
-    });
+    let against = view
+        .against
+        .map(|(other, _)| format!(", {{+kept more by {}+}}, [-kept more by {}-]", view.record.named(), other.named()));
     format!("dotted out: evicted in every head{}", against.unwrap_or_default())
 }

@@ -34,7 +34,10 @@ fn tokens_are_marked_by_the_heads_that_keep_them() {
         let marks: Vec<Mark> = (0..7).map(|token| view.mark(token)).collect();
         assert_eq!(marks, [10, 0, 0, 5, 3, 0, 3].map(Mark::Tenths));
         assert_eq!(view.carriers(), [(3, vec![2, 0]), (4, vec![1, 0])]);
-        assert_eq!(view.told(), "Evicted in some heads: \"2\" (token 4), the token of the answer kept least, is kept by 1 of 4.");
+        assert_eq!(
+            view.told(),
+            "Evicted in some heads: \"2\" (token 4), the token of the answer kept least, is kept by 1 of 4."
+        );
         assert!(text(view, false).contains("The ···· ·· 42· <script>"));
     });
     looked_at(true, |view| {

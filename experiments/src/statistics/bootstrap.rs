@@ -52,7 +52,8 @@ fn estimate(observed: &[f64], ends: [f64; 2], seed: u64) -> Option<Estimate> {
 /// The values that occur, each with the law of its total weight before normalisation: Gamma(1) for an observation,
 /// hence Gamma(n) for n of them.
 fn weighed(observed: &[f64], ends: [f64; 2]) -> Vec<(f64, Gamma<f64>)> {
-    let mut all: Vec<(f64, f64)> = observed.iter().map(|&value| (value, 1.0)).chain(ends.map(|end| (end, 0.5))).collect();
+    let mut all: Vec<(f64, f64)> =
+        observed.iter().map(|&value| (value, 1.0)).chain(ends.map(|end| (end, 0.5))).collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
     let together = |group: &[(f64, f64)]| {
         let count = group.iter().map(|(_, count)| count).sum();

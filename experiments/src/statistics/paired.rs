@@ -23,7 +23,8 @@ pub fn sign_flip(differences: &[f64], seed: u64) -> f64 {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut extreme = 0;
     for drawn in 1..=MOST_DRAWS {
-        let sum: f64 = moved.iter().map(|difference| if random.next_u32() & 1 == 0 { *difference } else { -difference }).sum();
+        let sum: f64 =
+            moved.iter().map(|difference| if random.next_u32() & 1 == 0 { *difference } else { -difference }).sum();
         extreme += usize::from(sum.abs() >= observed);
         if extreme == ENOUGH_EXTREME {
             return extreme as f64 / drawn as f64;

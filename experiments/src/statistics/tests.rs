@@ -46,9 +46,16 @@ fn covers(what: &str, truth: f64, mut interval: impl FnMut(u64) -> Estimate) {
 #[test]
 fn intervals_of_means_cover() {
     let mut runs = Simulation::new(1);
-    for (accuracy, parts, samples) in
-        [(0.5, 1, 50), (0.6, 1, 20), (0.7, 1, 100), (0.8, 1, 200), (0.9, 1, 100), (0.9, 1, 500), (0.9, 4, 100), (0.7, 3, 30)]
-    {
+    for (accuracy, parts, samples) in [
+        (0.5, 1, 50),
+        (0.6, 1, 20),
+        (0.7, 1, 100),
+        (0.8, 1, 200),
+        (0.9, 1, 100),
+        (0.9, 1, 500),
+        (0.9, 4, 100),
+        (0.7, 3, 30),
+    ] {
         let what = format!("accuracy {accuracy} in {parts} parts of {samples} samples");
         covers(&what, accuracy, |run| mean(&runs.scores(accuracy, parts, samples), run).unwrap());
     }
@@ -57,7 +64,8 @@ fn intervals_of_means_cover() {
 #[test]
 fn intervals_of_paired_differences_cover() {
     let mut runs = Simulation::new(2);
-    for (lost, gained, samples) in [(0.3, 0.1, 50), (0.3, 0.1, 200), (0.1, 0.1, 100), (0.5, 0.2, 100), (0.1, 0.05, 500)] {
+    for (lost, gained, samples) in [(0.3, 0.1, 50), (0.3, 0.1, 200), (0.1, 0.1, 100), (0.5, 0.2, 100), (0.1, 0.05, 500)]
+    {
         let what = format!("{lost} lost, {gained} gained of {samples} samples");
         let truth = 0.3 * gained - 0.7 * lost;
         covers(&what, truth, |run| difference(&runs.differences(lost, gained, samples), run).unwrap());

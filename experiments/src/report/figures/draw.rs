@@ -136,8 +136,7 @@ fn draw_curves<B: DrawingBackend>(pen: &Pen<'_, B>, curves: &Curves) -> Drawn<B>
         Axis::Seconds => ("fraction removed", "seconds"),
     };
     let x_text = |x: &f64| if curves.axis == Axis::Bytes { bytes(*x as u128) } else { format!("{x:.2}") };
-    let y_text =
-        |y: &f64| if curves.axis == Axis::Seconds { format!("{y:.1}") } else { format!("{:.0} %", 100.0 * y) };
+    let y_text = |y: &f64| if curves.axis == Axis::Seconds { format!("{y:.1}") } else { format!("{:.0} %", 100.0 * y) };
     chart
         .configure_mesh()
         .disable_x_mesh()

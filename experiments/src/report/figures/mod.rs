@@ -68,7 +68,10 @@ pub fn figures(table: &Comparison) -> Vec<Figure> {
     ] {
         for (number, group) in groups.iter().enumerate() {
             all.push(Figure {
-                name: format!("{slug}-{name}{}", if groups.len() > 1 { format!("-{}", number + 1) } else { String::new() }),
+                name: format!(
+                    "{slug}-{name}{}",
+                    if groups.len() > 1 { format!("-{}", number + 1) } else { String::new() }
+                ),
                 title,
                 part: place(number, &groups, presses.len()),
                 drawing: Drawing::Curves(Curves::of(table, axis, group)),

@@ -37,7 +37,8 @@ pub fn json(runs: &[Run]) -> String {
             });
             let cut_off = i32::from(record.stop_reason == Some(StopReason::Length));
             let score = (record.score * 1000.0).round() / 1000.0;
-            let mut answer = vec![json!(sample), json!(press), json!(score), json!(cut_off), json!(cut(&record.prediction))];
+            let mut answer =
+                vec![json!(sample), json!(press), json!(score), json!(cut_off), json!(cut(&record.prediction))];
             answer.extend(record.error.as_deref().map(|error| Value::String(cut(error))));
             answers.push(Value::Array(answer));
         }

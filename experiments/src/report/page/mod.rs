@@ -99,7 +99,8 @@ fn section(runs: &[Run], table: &Comparison, figures: &[Figure]) -> Result<Secti
         head: ratio(asked),
         rows: rows.into_iter().map(|row| line(row, &table.tasks)).collect(),
     };
-    let baseline = table.baseline().map(|row| Group { head: "nothing compressed".into(), rows: vec![line(row, &table.tasks)] });
+    let baseline =
+        table.baseline().map(|row| Group { head: "nothing compressed".into(), rows: vec![line(row, &table.tasks)] });
     let drawn = |together: &[Figure]| {
         let parts = together.iter().map(|figure| Ok((figure.part.clone(), figure.svg()?))).collect::<Result<_>>()?;
         Ok(Drawn { title: together[0].title, parts })
@@ -124,7 +125,9 @@ fn line(row: &Row, tasks: &[String]) -> Line {
         press: row.cell.press.clone(),
         rank: row.rank.map(|rank| rank.to_string()).unwrap_or_default(),
         accuracy: row.estimate.map_or("failed".into(), |estimate| percent(estimate.mean)),
-        bar: row.estimate.map(|estimate| [estimate.low, estimate.mean, estimate.high].map(|end| format!("{:.1}", 100.0 * end))),
+        bar: row
+            .estimate
+            .map(|estimate| [estimate.low, estimate.mean, estimate.high].map(|end| format!("{:.1}", 100.0 * end))),
         interval: row.estimate.map(interval).unwrap_or_default(),
         difference: difference(row).unwrap_or_default(),
         differs: row.differs,
@@ -137,7 +140,10 @@ fn line(row: &Row, tasks: &[String]) -> Line {
         rate: known(format!("{:.1}", means.tokens_per_s)),
         cut_off: row.cut_off,
         errors: row.errors,
-        tasks: tasks.iter().map(|task| row.by_task.get(task).map(|score| percent(*score)).unwrap_or_default()).collect(),
+        tasks: tasks
+            .iter()
+            .map(|task| row.by_task.get(task).map(|score| percent(*score)).unwrap_or_default())
+            .collect(),
     }
 }
 

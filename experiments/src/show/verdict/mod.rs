@@ -155,10 +155,14 @@ impl Verdict {
             (Reason::EvictedEverywhere, Some((token, _))) => {
                 let gone = self.carriers.iter().filter(|(_, heads)| *heads == 0).count();
                 let tokens = self.carriers.len();
-                format!("Evicted in every head: none of {all} keeps {token}; {gone} of the answer's {tokens} tokens are gone.")
+                format!(
+                    "Evicted in every head: none of {all} keeps {token}; {gone} of the answer's {tokens} tokens are gone."
+                )
             }
             (Reason::EvictedInSome, Some((token, heads))) => {
-                format!("Evicted in some heads: {token}, the token of the answer kept least, is kept by {heads} of {all}.")
+                format!(
+                    "Evicted in some heads: {token}, the token of the answer kept least, is kept by {heads} of {all}."
+                )
             }
             (Reason::KeptNotUsed, _) => "Kept but not used: every head keeps all tokens of the answer.".into(),
             (Reason::NotInContext, _) => {
@@ -166,7 +170,8 @@ impl Verdict {
             }
             _ => "The run stored no selections, so they do not tell; set [run] selections = true.".into(),
         };
-        let shared = if self.also_uncompressed { " The uncompressed run loses it too: it is not the press." } else { "" };
+        let shared =
+            if self.also_uncompressed { " The uncompressed run loses it too: it is not the press." } else { "" };
         format!("{told}{shared}")
     }
 }

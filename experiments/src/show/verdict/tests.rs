@@ -39,9 +39,15 @@ fn context(dice: &mut Dice) -> Context {
     let number = dice.below(3) > 0;
     let answer = match number {
         true => (10_000 + dice.below(90_000)).to_string(),
-        false => format!("{} {}", dice.pick(&["blue", "Striped", "heavy"]), dice.pick(&["Ladder", "violin", "compass"])),
+        false => {
+            format!("{} {}", dice.pick(&["blue", "Striped", "heavy"]), dice.pick(&["Ladder", "violin", "compass"]))
+        }
     };
-    let filler = ["In the morning, Nils sold the green lamp.", "Nobody at the ferry knew 318 people.", "Greta went home with a rope."];
+    let filler = [
+        "In the morning, Nils sold the green lamp.",
+        "Nobody at the ferry knew 318 people.",
+        "Greta went home with a rope.",
+    ];
     let mut sentences: Vec<String> = (0..20).map(|_| dice.pick(&filler).to_owned()).collect();
     sentences.insert(dice.below(20), format!("The secret of the {place} is {answer}."));
     let text = sentences.join(" ");
@@ -78,7 +84,10 @@ fn wrong(context: &Context, dice: &mut Dice) -> (String, StopReason) {
         0 => (format!("The secret of the {place} is {}.", 10_000 + dice.below(90_000)), StopReason::Eos),
         1 => (format!("The secret of the {place} is that Greta went home with a rope."), StopReason::Eos),
         2 => ("I'm sorry for the confusion, but as an AI I don't know.".into(), StopReason::Eos),
-        3 => (format!("Nobody at the {place} knew 318 people. The green lamp was sold in the morning, and"), StopReason::Length),
+        3 => (
+            format!("Nobody at the {place} knew 318 people. The green lamp was sold in the morning, and"),
+            StopReason::Length,
+        ),
         _ => (format!("The secret of the {place} is a wooden box.\n\nThe secret of the ferry is"), StopReason::Length),
     }
 }
@@ -93,7 +102,10 @@ fn reformatted(context: &Context, dice: &mut Dice) -> String {
     match dice.below(4) {
         0 => format!("The secret of the {} is {head},{tail}.", context.place),
         1 => format!("{head} {tail}"),
-        2 => format!("It is {}.", answer.chars().map(String::from).collect::<Vec<_>>().join(dice.pick(&[" ", "-", ", "]))),
+        2 => format!(
+            "It is {}.",
+            answer.chars().map(String::from).collect::<Vec<_>>().join(dice.pick(&[" ", "-", ", "]))
+        ),
         _ => format!("**{head}.{tail}**"),
     }
 }
@@ -131,13 +143,9 @@ fn failure(seed: u64) -> (Context, Record, Record, Kept, Reason) {
     let context = context(dice);
     let right = format!("The secret of the {} is {}.", context.place, context.answer);
     let all = LAYERS * KV_HEADS;
-    let due = [
-        Reason::EvictedEverywhere,
-        Reason::EvictedInSome,
-        Reason::KeptNotUsed,
-        Reason::CutOff,
-        Reason::Misformatted,
-    ][seed as usize % 5];
+    let due =
+        [Reason::EvictedEverywhere, Reason::EvictedInSome, Reason::KeptNotUsed, Reason::CutOff, Reason::Misformatted]
+            [seed as usize % 5];
     let spared = dice.below(all);
     let kept = match due {
         Reason::EvictedEverywhere => kept(&context, dice, |_, _| false),
@@ -170,7 +178,10 @@ fn verdicts_on_seeded_failures_are_right() {
         let case = Case { record: &record, uncompressed, text: &context.text, ends: &context.ends, kept: Some(&kept) };
         let found = case.verdict();
         if found.reason != due {
-            wrong.push(format!("{:?} where {due:?} is due: {:?}, right is {:?}", found.reason, record.prediction, context.answer));
+            wrong.push(format!(
+                "{:?} where {due:?} is due: {:?}, right is {:?}",
+                found.reason, record.prediction, context.answer
+            ));
         }
     }
     let right = FAILURES as usize - wrong.len();
