@@ -54,6 +54,12 @@ pub enum Command {
         #[command(subcommand)]
         command: ModelCommand,
     },
+    /// Print the JSON Schema of experiments: docs/experiment.schema.json is what this prints
+    Schema {
+        /// A plugin's library, whose presses the schema is to know too; repeat it for several
+        #[arg(long, value_name = "LIB")]
+        plugin: Vec<PathBuf>,
+    },
     /// Say what is installed, which version, and what is missing
     Doctor,
     /// Print shell completions

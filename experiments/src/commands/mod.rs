@@ -18,6 +18,7 @@ use anyhow::Result;
 use clap::CommandFactory;
 
 use crate::cli::{Cli, Command};
+use crate::plugins::registry_with;
 
 /// Runs a parsed command line.
 ///
@@ -35,6 +36,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Press { command } => press::press(&command),
         Command::Plugin { command } => plugin::plugin(&command),
         Command::Model { command } => model::model(&command),
+        Command::Schema { plugin } => print(&format!("{:#}\n", pressroom::spec::schema(&registry_with(&plugin, &[])?))),
         Command::Doctor => doctor::doctor(),
         Command::Completions { shell } => {
             let mut text = Vec::new();

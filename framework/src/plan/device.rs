@@ -8,6 +8,7 @@ use tch::Kind;
 
 use crate::error::{Error, Result};
 use crate::press::nearest;
+use crate::spec::Choice;
 
 /// Where the model runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,14 @@ impl FromStr for DeviceChoice {
         choice.filter(|choice| choice.to_string() == name).ok_or_else(|| {
             Error::input(format!("unknown device `{name}`: use cpu, auto, or cuda:0 (the number picks the GPU)"))
         })
+    }
+}
+
+impl Choice for DeviceChoice {
+    const PATTERN: Option<&'static str> = Some("^cuda:(0|[1-9][0-9]{0,4})$");
+
+    fn names() -> Vec<&'static str> {
+        vec!["cpu", "auto", "cuda:0"]
     }
 }
 
@@ -103,6 +112,12 @@ impl FromStr for DtypeChoice {
             let hint = nearest(name, names).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             Error::input(format!("unknown dtype `{name}`: known are {}{hint}", names.join(", ")))
         })
+    }
+}
+
+impl Choice for DtypeChoice {
+    fn names() -> Vec<&'static str> {
+        Self::ALL.map(Self::name).to_vec()
     }
 }
 

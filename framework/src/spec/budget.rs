@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::de::DeValue;
 
 use super::report::Mistakes;
-use super::table::{Node, Table, integer, kind, list, number, text, unknown};
+use super::table::{Node, Table, integer, kind, list, number};
 use crate::press::Budget;
 
 /// How much a press keeps on which layer.
@@ -25,7 +25,7 @@ pub enum BudgetSpec {
 }
 
 /// Shapes of schedules by their names in TOML.
-const SHAPES: [&str; 1] = ["linear"];
+pub(super) const SHAPES: [&str; 1] = ["linear"];
 
 impl BudgetSpec {
     /// One budget per layer, or a sentence that says why that cannot be.
@@ -81,11 +81,7 @@ fn schedule(node: &Node<'_>, mistakes: &mut Mistakes) -> Option<BudgetSpec> {
     let mut end =
         |key, mistakes: &mut Mistakes| table.require(key, help, mistakes).and_then(|node| budget(node, mistakes));
     let (from, to) = (end("from", mistakes), end("to", mistakes));
-    if let Some((name, span)) = table.get("shape").and_then(|node| text("shape", node, mistakes))
-        && !SHAPES.contains(&name)
-    {
-        unknown(span, &format!("shape `{name}`"), name, &SHAPES, mistakes);
-    }
+    table.one_of("shape", "shape", &SHAPES, mistakes);
     table.finish(mistakes);
     Some(BudgetSpec::Linear { from: from?.as_ratio()?, to: to?.as_ratio()? })
 }

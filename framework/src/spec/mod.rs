@@ -6,6 +6,7 @@ mod params;
 mod plugin;
 mod press;
 mod report;
+mod schema;
 mod sections;
 mod spelling;
 mod table;
@@ -21,11 +22,13 @@ pub use overrides::apply_overrides;
 pub use plugin::PluginSpec;
 pub use press::{PressConfig, PressSpec, StageSpec};
 pub use report::{Report, Source};
+pub use schema::schema;
 pub use sections::{ModelSpec, RunSpec};
 pub use spelling::SPELLINGS;
 pub use task::{TaskInfo, TaskSpec};
 
 pub(crate) use report::Mistakes;
+pub(crate) use table::Choice;
 
 use press::PressReader;
 use table::{Node, Table, kind};

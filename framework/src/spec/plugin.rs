@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::report::{Mistakes, Source};
-use super::table::{Table, text};
+use super::table::Table;
 use super::{repeated, syntax};
 use crate::error::{Error, Result};
 
@@ -56,10 +56,8 @@ pub(super) fn plugins(root: &mut Table<'_>, source: &Arc<Source>, mistakes: &mut
     nodes.iter().filter_map(|node| plugin(Table::of("[[plugin]]", node, mistakes)?, source, mistakes)).collect()
 }
 
-fn plugin(mut table: Table<'_>, source: &Arc<Source>, mistakes: &mut Mistakes) -> Option<PluginSpec> {
-    let path = table
-        .require("path", "path = \"...\" is the plugin's library", mistakes)
-        .and_then(|node| text("path", node, mistakes));
+pub(super) fn plugin(mut table: Table<'_>, source: &Arc<Source>, mistakes: &mut Mistakes) -> Option<PluginSpec> {
+    let path = table.required_text("path", "path = \"...\" is the plugin's library", mistakes);
     let sha256 = table.text("sha256", mistakes);
     if let Some((sum, span)) = &sha256
         && (sum.len() != 64 || !sum.bytes().all(|byte| byte.is_ascii_hexdigit()))

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::budget::budget;
 use super::report::Mistakes;
-use super::table::{Table, list, text};
+use super::table::{Table, list};
 use crate::plan::{DeviceChoice, DtypeChoice, MemoryBudget};
 use crate::press::Budget;
 
@@ -48,8 +48,7 @@ const DEFAULT_SEED: u32 = 42;
 
 impl ModelSpec {
     pub(super) fn read(mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<Self> {
-        let path = table.require("path", "path = \"smollm2-135m-instruct\", or a model's folder", mistakes);
-        let path = path.and_then(|node| text("path", node, mistakes));
+        let path = table.required_text("path", "path = \"smollm2-135m-instruct\", or a model's folder", mistakes);
         let device = table.choice("device", mistakes);
         let dtype = table.choice("dtype", mistakes);
         table.finish(mistakes);
@@ -75,8 +74,8 @@ pub(super) fn sweep(mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<Vec
 
 impl RunSpec {
     pub(super) fn read(mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<Self> {
-        let output = table.require("output", "output = \"runs/first\" is the folder for the results", mistakes);
-        let output = output.and_then(|node| text("output", node, mistakes));
+        let help = "output = \"runs/first\" is the folder for the results";
+        let output = table.required_text("output", help, mistakes);
         let baseline = table.flag("baseline", mistakes).unwrap_or(true);
         let seed = table.whole("seed", 0..=u32::MAX, mistakes).unwrap_or(DEFAULT_SEED);
         let threads = table.whole("threads", 1..=1024, mistakes).map(|threads| threads as usize);

@@ -1,6 +1,8 @@
 //! Typed reading of a TOML table that notes every mistake instead of stopping at the first.
 
+use std::cell::RefCell;
 use std::ops::{Range, RangeInclusive};
+use std::rc::Rc;
 use std::str::FromStr;
 
 use toml::Spanned;
@@ -12,19 +14,52 @@ use crate::press::nearest;
 /// A TOML value with its place.
 pub(super) type Node<'a> = Spanned<DeValue<'a>>;
 
+/// A key that a reader asks for, and what it takes as its value: the schema is made from these.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    pub(super) name: String,
+    pub(super) required: bool,
+    pub(super) takes: Takes,
+}
+
+/// What a reader takes as a key's value.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Takes {
+    /// The reader looks at the value itself, or only whether it is there.
+    Node,
+    /// Text that is not empty.
+    Text,
+    /// One of these texts, or one that matches the pattern.
+    Choice(Vec<&'static str>, Option<&'static str>),
+    /// A whole number.
+    Whole(RangeInclusive<u32>),
+    /// `true` or `false`.
+    Flag,
+    /// A table.
+    Table,
+}
+
+/// Something that has a name in TOML.
+pub(crate) trait Choice: FromStr<Err = crate::Error> {
+    /// The names.
+    fn names() -> Vec<&'static str>;
+    /// Regular expression of the names that no list can hold.
+    const PATTERN: Option<&'static str> = None;
+}
+
 /// A table that remembers which keys were asked for: whatever else it holds is unknown.
 pub(super) struct Table<'a> {
     what: String,
     span: Range<usize>,
     entries: &'a DeTable<'a>,
-    known: Vec<String>,
+    asked: Rc<RefCell<Vec<Key>>>,
     refused: Vec<&'a str>,
 }
 
 impl<'a> Table<'a> {
     /// The table at `span`; `what` names it in messages.
     pub(super) fn new(what: impl Into<String>, span: Range<usize>, entries: &'a DeTable<'a>) -> Self {
-        Self { what: what.into(), span, entries, known: Vec::new(), refused: Vec::new() }
+        Self { what: what.into(), span, entries, asked: Rc::default(), refused: Vec::new() }
     }
 
     /// `node` as a table.
@@ -49,17 +84,31 @@ impl<'a> Table<'a> {
         self.entries.get_key_value(key).map_or_else(|| self.span(), |(key, _)| key.span())
     }
 
-    /// The value of `key`.
-    pub(super) fn get(&mut self, key: &str) -> Option<&'a Node<'a>> {
-        if !self.known.iter().any(|known| known == key) {
-            self.known.push(key.to_owned());
+    /// The keys that are asked for, also those that will be.
+    pub(super) fn asked(&self) -> Rc<RefCell<Vec<Key>>> {
+        self.asked.clone()
+    }
+
+    /// The value of `key`, which the reader takes as `takes`.
+    fn ask(&mut self, key: &str, takes: Takes) -> Option<&'a Node<'a>> {
+        let mut asked = self.asked.borrow_mut();
+        match asked.iter_mut().find(|known| known.name == key) {
+            Some(known) if takes != Takes::Node => known.takes = takes,
+            Some(_) => {}
+            None => asked.push(Key { name: key.to_owned(), required: false, takes }),
         }
         self.entries.get(key)
+    }
+
+    /// The value of `key`.
+    pub(super) fn get(&mut self, key: &str) -> Option<&'a Node<'a>> {
+        self.ask(key, Takes::Node)
     }
 
     /// The value of `key`, whose absence is a mistake that `help` mends.
     pub(super) fn require(&mut self, key: &str, help: &str, mistakes: &mut Mistakes) -> Option<&'a Node<'a>> {
         let node = self.get(key);
+        self.asked.borrow_mut().iter_mut().filter(|known| known.name == key).for_each(|known| known.required = true);
         if node.is_none() {
             mistakes.add(self.span(), format!("{} has no `{key}`", self.what)).help(help);
         }
@@ -68,17 +117,44 @@ impl<'a> Table<'a> {
 
     /// The subtable `key`.
     pub(super) fn table(&mut self, key: &str, mistakes: &mut Mistakes) -> Option<Table<'a>> {
-        Table::of(format!("`{key}`"), self.get(key)?, mistakes)
+        Table::of(format!("`{key}`"), self.ask(key, Takes::Table)?, mistakes)
     }
 
     /// Text that is not empty.
     pub(super) fn text(&mut self, key: &str, mistakes: &mut Mistakes) -> Option<(&'a str, Range<usize>)> {
-        text(key, self.get(key)?, mistakes)
+        text(key, self.ask(key, Takes::Text)?, mistakes)
+    }
+
+    /// Text that is not empty, whose absence is a mistake that `help` mends.
+    pub(super) fn required_text(
+        &mut self,
+        key: &str,
+        help: &str,
+        mistakes: &mut Mistakes,
+    ) -> Option<(&'a str, Range<usize>)> {
+        self.ask(key, Takes::Text);
+        text(key, self.require(key, help, mistakes)?, mistakes)
+    }
+
+    /// Text that is one of `known`; `what` names the thing in messages.
+    pub(super) fn one_of(
+        &mut self,
+        key: &str,
+        what: &str,
+        known: &[&'static str],
+        mistakes: &mut Mistakes,
+    ) -> Option<&'static str> {
+        let (name, span) = text(key, self.ask(key, Takes::Choice(known.to_vec(), None))?, mistakes)?;
+        let found = known.iter().find(|known| **known == name);
+        if found.is_none() {
+            unknown(span, &format!("{what} `{name}`"), name, known, mistakes);
+        }
+        found.copied()
     }
 
     /// Text that names one of a few things.
-    pub(super) fn choice<T: FromStr<Err = crate::Error>>(&mut self, key: &str, mistakes: &mut Mistakes) -> Option<T> {
-        let (name, span) = self.text(key, mistakes)?;
+    pub(super) fn choice<T: Choice>(&mut self, key: &str, mistakes: &mut Mistakes) -> Option<T> {
+        let (name, span) = text(key, self.ask(key, Takes::Choice(T::names(), T::PATTERN))?, mistakes)?;
         match name.parse() {
             Ok(choice) => Some(choice),
             Err(error) => {
@@ -90,7 +166,7 @@ impl<'a> Table<'a> {
 
     /// A whole number in `range`.
     pub(super) fn whole(&mut self, key: &str, range: RangeInclusive<u32>, mistakes: &mut Mistakes) -> Option<u32> {
-        let node = self.get(key)?;
+        let node = self.ask(key, Takes::Whole(range.clone()))?;
         let DeValue::Integer(_) = node.get_ref() else {
             mistakes.add(node.span(), format!("`{key}` is a whole number, not {}", kind(node.get_ref())));
             return None;
@@ -104,7 +180,7 @@ impl<'a> Table<'a> {
 
     /// `true` or `false`.
     pub(super) fn flag(&mut self, key: &str, mistakes: &mut Mistakes) -> Option<bool> {
-        let node = self.get(key)?;
+        let node = self.ask(key, Takes::Flag)?;
         let flag = node.get_ref().as_bool();
         if flag.is_none() {
             mistakes.add(node.span(), format!("`{key}` is true or false, not {}", kind(node.get_ref())));
@@ -122,10 +198,11 @@ impl<'a> Table<'a> {
 
     /// Notes the keys that nobody asked for and nobody refused.
     pub(super) fn finish(self, mistakes: &mut Mistakes) {
+        let known: Vec<String> = self.asked.borrow().iter().map(|key| key.name.clone()).collect();
         for (key, _) in self.entries {
             let name: &str = key.get_ref();
-            if !self.known.iter().any(|known| known == name) && !self.refused.contains(&name) {
-                unknown(key.span(), &format!("key `{name}` in {}", self.what), name, &self.known, mistakes);
+            if !known.iter().any(|known| known == name) && !self.refused.contains(&name) {
+                unknown(key.span(), &format!("key `{name}` in {}", self.what), name, &known, mistakes);
             }
         }
     }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::params::params;
 use super::report::Mistakes;
-use super::table::{Table, text, unknown};
+use super::table::{Table, unknown};
 use crate::pipeline::Regime;
 use crate::press::{ParamInfo, Params, with_defaults};
 
@@ -46,14 +46,9 @@ pub struct TaskSpec {
 
 impl TaskSpec {
     pub(super) fn read(mut table: Table<'_>, tasks: &[TaskInfo], mistakes: &mut Mistakes) -> Option<Self> {
-        let question = table.get("question").and_then(|node| text("question", node, mistakes));
-        let regime = match &question {
-            None | Some(("hidden", _)) => Regime::Hidden,
-            Some(("visible", _)) => Regime::Visible,
-            Some((other, span)) => {
-                unknown(span.clone(), &format!("question `{other}`"), other, &["hidden", "visible"], mistakes);
-                Regime::Hidden
-            }
+        let regime = match table.one_of("question", "question", &["hidden", "visible"], mistakes) {
+            Some("visible") => Regime::Visible,
+            _ => Regime::Hidden,
         };
         let max_new_tokens = table.whole("max_new_tokens", 1..=100_000_000, mistakes).map(|most| most as usize);
         let raw = table.flag("raw", mistakes).unwrap_or(false);

@@ -4,4 +4,5 @@
 mod golden;
 mod plan;
 mod properties;
+mod schema;
 mod support;
