@@ -359,7 +359,7 @@ pub enum PluginCommand {
         #[arg(long, value_name = "N", default_value_t = 0)]
         seed: u64,
         /// Seconds that a check may take
-        #[arg(long, value_name = "N", default_value_t = 20)]
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
         time_limit_s: u64,
     },
 }

@@ -93,7 +93,8 @@ fn good_plugins_pass_every_check() {
     let (twins, sound) = (folder.path().join("libtwins.so"), folder.path().join("libsound.so"));
     compile("examples/c/twins.c", &[], &twins);
     compile("corpus/broken.c", &[], &sound);
-    for library in [built("libpressroom_plugin_examples.so"), twins, sound] {
+    let with_libtorch = built("libpressroom_plugin_example_tch.so");
+    for library in [built("libpressroom_plugin_examples.so"), with_libtorch, twins, sound] {
         let (findings, passed) = check(&library);
         let odd: Vec<_> =
             findings.iter().filter(|finding| !matches!(finding["outcome"].as_str(), Some("ok" | "skipped"))).collect();
@@ -149,7 +150,14 @@ fn a_new_plugin_is_written_once_and_under_a_good_name() {
     assert!(manifest.contains("name = \"my-press\"") && manifest.contains("plugins/sdk\""), "{manifest}");
     let source = std::fs::read_to_string(folder.path().join("my-press/src/lib.rs")).unwrap();
     assert!(source.contains("\"my_press\"") && !source.contains("{press}"), "{source}");
-    for (name, expected) in [("my-press", "is there already"), ("My Press", "is no name"), ("..", "is no name")] {
+    for (name, expected) in [
+        ("my-press", "is there already"),
+        ("My Press", "is no name"),
+        ("..", "is no name"),
+        ("snapkv", "is a built-in press"),
+        ("serde", "is no name"),
+        ("match", "is no name"),
+    ] {
         let stderr = String::from_utf8(new(name).stderr).unwrap();
         assert!(stderr.contains(expected), "{stderr}");
     }
@@ -248,6 +256,26 @@ fn a_crash_costs_one_session_and_says_what_happened() {
             sound.on_layer(&view(&rotary, layer)).unwrap();
         }
         assert!(errors[0].contains(expected) && errors[0].contains("broken@"), "{fault}: {errors:?}");
+    }
+}
+
+#[test]
+fn an_isolated_plugin_cannot_reach_the_host_through_what_they_share() {
+    let folder = tempfile::tempdir().unwrap();
+    let rotary = rotary();
+    for (fault, expected) in [("CUTS_MEMORY", None), ("BABBLES", Some("answered nonsense and was ended"))] {
+        let library = folder.path().join(format!("{fault}.so"));
+        compile("corpus/broken.c", &[&format!("-DFAULT_{fault}")], &library);
+        let broken = make(&isolated(&library, 2).unwrap(), "broken").unwrap();
+        for layer in 0..2 {
+            let outcome = kept(broken.as_ref(), &view(&rotary, layer));
+            match expected {
+                None => assert!(outcome.is_ok(), "{fault}: {outcome:?}"),
+                Some(text) => {
+                    assert!(outcome.as_ref().is_err_and(|error| error.contains(text)), "{fault}: {outcome:?}")
+                }
+            }
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-// A press that is sound unless one of FAULT_* is defined; faults.txt lists them. With IDLE it does nothing, for the
-// bench. Built by the tests:
+// A press that is sound unless one of FAULT_* is defined; faults.txt lists those that `plugin check` names, CUTS_MEMORY
+// and BABBLES attack a host through the files that it shares. With IDLE it does nothing, for the bench. Built by the tests:
 //
 //     cc -std=gnu11 -shared -fPIC -DFAULT_NAN -I plugins/abi/include plugins/corpus/broken.c -o libbroken.so -lm
 
@@ -215,6 +215,16 @@ static void misbehave(const PressroomView *view) {
         abort();
     }
 #endif
+#ifdef FAULT_CUTS_MEMORY
+    for (int descriptor = 3; descriptor < 64; descriptor++) {
+        (void)!ftruncate(descriptor, 0);
+    }
+#endif
+#ifdef FAULT_BABBLES
+    for (int descriptor = 3; descriptor < 64; descriptor++) {
+        (void)!write(descriptor, "nonsense", 8);
+    }
+#endif
 #ifdef FAULT_LEAK
     static void *volatile lost;
     lost = malloc(100);
@@ -400,6 +410,9 @@ static const PressroomPress presses[] = {{
 #elif defined(FAULT_DEFAULT_OUT_OF_RANGE)
     .params = TEXT("{\"type\":\"object\",\"properties\":{\"size\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":9,"
                    "\"default\":10,\"description\":\"A size.\"}}}"),
+#elif defined(FAULT_ODD_PARAMETER)
+    .params = TEXT("{\"type\":\"object\",\"properties\":{\"a size\\n\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":9,"
+                   "\"default\":1,\"description\":\"A size.\"}}}"),
 #elif defined(FAULT_SILENT_PARAMETER)
     .params = TEXT("{\"type\":\"object\",\"properties\":{\"size\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":9,"
                    "\"default\":1}}}"),

@@ -1,10 +1,4 @@
-//! Opens a plugin and runs its first press a thousand times. Under valgrind it shows what is not freed:
-//!
-//! ```sh
-//! cargo build -p pressroom-plugin-host --example thousand
-//! valgrind --leak-check=full --show-leak-kinds=definite,possible \
-//!     target/debug/examples/thousand target/debug/deps/libpressroom_plugin_examples.so
-//! ```
+//! Opens a plugin and runs its first press a thousand times; `scripts/sanitize leaks` shows what is not freed.
 
 use std::error::Error;
 use std::path::PathBuf;

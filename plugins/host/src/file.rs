@@ -1,7 +1,8 @@
 //! A library as a file: what it is, before any of its code runs.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use object::read::elf::ElfFile64;
@@ -13,6 +14,9 @@ use crate::refusal::{Reason, Refusal};
 
 /// Bytes of a `PressroomEntry` before its function pointers.
 const HEADER: usize = core::mem::offset_of!(PressroomEntry, open);
+
+/// Largest file that is taken for a library.
+const MOST_BYTES: u64 = 4 << 30;
 
 /// A plugin's library, read and found fit to be loaded.
 #[derive(Debug)]
@@ -50,9 +54,15 @@ impl LibraryFile {
     }
 
     fn read(path: &Path, sha256: Option<&str>) -> Result<Self, Reason> {
-        let mut file = File::open(path).map_err(Reason::Unreadable)?;
-        if !file.metadata().map_err(Reason::Unreadable)?.is_file() {
+        // A pipe that nobody writes to would otherwise be waited for.
+        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let mut file = opened.map_err(Reason::Unreadable)?;
+        let metadata = file.metadata().map_err(Reason::Unreadable)?;
+        if !metadata.is_file() {
             return Err(Reason::NoLibrary("not a file".into()));
+        }
+        if metadata.len() > MOST_BYTES {
+            return Err(Reason::NoLibrary(format!("a file of {} bytes", metadata.len())));
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(Reason::Unreadable)?;

@@ -33,6 +33,10 @@ fn parameter(name: &str, property: &Map<String, Json>) -> Result<ParamInfo, Stri
     if let Some(unknown) = property.keys().find(|key| !KNOWN.contains(&key.as_str())) {
         return Err(format!("says `{unknown}`, which this host does not read; known are {}", KNOWN.join(", ")));
     }
+    let letters = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || !name.chars().all(letters) {
+        return Err("has a name that is not letters, digits and underscores".into());
+    }
     if TAKEN.contains(&name) {
         return Err("has a name that means something else in TOML".into());
     }

@@ -173,7 +173,9 @@ unsafe extern "C" fn open(host: *const PressroomHost, _: *const PressroomCall) -
 /// # Safety
 /// `call` is the host's, for this call.
 unsafe fn answer(call: *const PressroomCall, work: impl FnOnce() -> Result) -> u32 {
-    let (status, reason) = match caught(|| work().map_err(|error| error.to_string())) {
+    // What libtorch says ends in the stack of its own calls.
+    let words = |text: String| text.split("\nException raised from").next().unwrap_or_default().to_owned();
+    let (status, reason) = match caught(|| work().map_err(|error| words(error.to_string()))) {
         Ok(Ok(())) => return PRESSROOM_OK,
         Ok(Err(reason)) => (PRESSROOM_FAILED, reason),
         Err(reason) => (PRESSROOM_PANICKED, reason),

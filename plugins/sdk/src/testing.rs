@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use ndarray::{Array, Array2, Array3, Array4, Dimension, s};
 use pressroom_plugin_abi::*;
 
-use crate::{Budget, Element, Model, Result, Scorer, Selection, Selector, View};
+use crate::{Budget, Element, Model, Needs, Result, Scorer, Selection, Selector, Span, View, axis};
 
 /// One layer of a made-up model: 4 query heads, 2 KV heads of 8 channels, unless the fields say otherwise.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ impl Layer {
     pub fn score(&self, press: &impl Scorer) -> Result<Array3<f32>> {
         press.prepare(&self.model())?;
         let mut scores = Array3::zeros(self.positions.dim());
-        self.view(|view| press.score(view, &mut scores.view_mut()))?;
+        self.shown(press.needs(), |view| press.score(view, &mut scores.view_mut()))?;
         Ok(scores)
     }
 
@@ -72,7 +72,7 @@ impl Layer {
         let (batch, kv_heads, tokens) = self.positions.dim();
         let (mut counts, mut indices) = (Array2::zeros((batch, kv_heads)), Array3::zeros((batch, kv_heads, tokens)));
         let budget = Budget::new(ratio, ((tokens as f64 * (1.0 - ratio)) as usize).max(1));
-        self.view(|view| press.select(view, budget, &mut Selection::new(counts.view_mut(), indices.view_mut())))?;
+        self.shown(press.needs(), |view| press.select(view, budget, &mut Selection::new(counts.view_mut(), indices.view_mut())))?;
         let rows = counts.indexed_iter().map(|((sequence, head), &count)| {
             (0..count as usize).map(|slot| indices[[sequence, head, slot]] as usize).collect()
         });
@@ -86,16 +86,39 @@ impl Layer {
         Model { name: "made-up".into(), layers: 1, heads, kv_heads, head_dim, hidden_size }
     }
 
-    /// Shows the layer to `look`.
+    /// Shows all of the layer to `look`.
     ///
     /// # Errors
     /// Those of `look`.
     pub fn view<T>(&self, look: impl FnOnce(&View<'_>) -> Result<T>) -> Result<T> {
-        let attention = self.attention();
-        let (keys, values, queries) = (Lent::new(&self.keys), Lent::new(&self.values), Lent::new(&self.queries));
-        let (positions, hidden_states) = (Lent::new(&self.positions), Lent::new(&self.hidden_states));
-        let (sums, projection) = (attention.sum_axis(crate::axis::TOKEN), Lent::new(&self.output_projection));
-        let (attention, sums) = (Lent::new(&attention), Lent::new(&sums));
+        let all = Needs {
+            queries: Span::All,
+            rotated_queries: Span::All,
+            attention: Span::All,
+            hidden_states: true,
+            attention_sums: true,
+            output_projection: true,
+        };
+        self.shown(all, look)
+    }
+
+    /// Shows as much of the layer to `look` as was declared.
+    fn shown<T>(&self, needs: Needs, look: impl FnOnce(&View<'_>) -> Result<T>) -> Result<T> {
+        let last = |span: Span, array: &Array4<f32>| {
+            let rows = array.dim().2;
+            let first = rows.saturating_sub(usize::try_from(span.count()).unwrap_or(usize::MAX));
+            (first < rows).then(|| array.slice(s![.., .., first.., ..]).to_owned())
+        };
+        let weights = (needs.attention_sums || needs.attention != Span::None).then(|| self.attention());
+        let sums = weights.as_ref().filter(|_| needs.attention_sums).map(|weights| weights.sum_axis(axis::TOKEN));
+        let attention = weights.and_then(|weights| last(needs.attention, &weights));
+        let (queries, rotated) = (last(needs.queries, &self.queries), last(needs.rotated_queries, &self.queries));
+        let (keys, values, positions) = (Lent::new(&self.keys), Lent::new(&self.values), Lent::new(&self.positions));
+        let (queries, rotated) = (queries.as_ref().map(Lent::new), rotated.as_ref().map(Lent::new));
+        let (attention, sums) = (attention.as_ref().map(Lent::new), sums.as_ref().map(Lent::new));
+        let hidden_states = needs.hidden_states.then(|| Lent::new(&self.hidden_states));
+        let projection = needs.output_projection.then(|| Lent::new(&self.output_projection));
+        let place = |lent: &Option<Lent>| lent.as_ref().map_or(std::ptr::null(), |lent| &raw const lent.tensor);
         let (batch, kv_heads, tokens, head_dim) = self.keys.dim();
         let raw = PressroomView {
             size: size_of::<PressroomView>() as u32,
@@ -113,12 +136,12 @@ impl Layer {
             keys: &keys.tensor,
             values: &values.tensor,
             positions: &positions.tensor,
-            queries: &queries.tensor,
-            rotated_queries: &queries.tensor,
-            attention: &attention.tensor,
-            hidden_states: &hidden_states.tensor,
-            attention_sums: &sums.tensor,
-            output_projection: &projection.tensor,
+            queries: place(&queries),
+            rotated_queries: place(&rotated),
+            attention: place(&attention),
+            hidden_states: place(&hidden_states),
+            attention_sums: place(&sums),
+            output_projection: place(&projection),
         };
         // SAFETY: the view and all that it points to live until the end of this function, `look` cannot keep them.
         look(&unsafe { View::new(&raw) }?)
@@ -184,6 +207,31 @@ impl Lent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Scores;
+
+    /// Reads one thing and declares another.
+    #[derive(serde::Deserialize, schemars::JsonSchema)]
+    struct Forgetful {}
+
+    impl Scorer for Forgetful {
+        const NAME: &'static str = "forgetful";
+
+        fn needs(&self) -> Needs {
+            Needs { rotated_queries: Span::Last(3), ..Needs::default() }
+        }
+
+        fn score(&self, view: &View<'_>, _: &mut Scores<'_>) -> Result {
+            assert_eq!(view.rotated_queries()?.shape(), [1, 4, 3, 8]);
+            view.hidden_states()?;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_not_declared_is_not_shown() {
+        let error = Layer::random(12, 1).score(&Forgetful {}).unwrap_err().to_string();
+        assert_eq!(error, "reads hidden states that its needs do not declare");
+    }
 
     #[test]
     fn a_view_is_the_layer_where_it_lies() {
@@ -194,10 +242,10 @@ mod tests {
                 assert_eq!(view.keys().f32().as_ptr(), layer.keys.as_ptr());
                 assert_eq!(
                     view.values().head(0, 1),
-                    layer.values.index_axis(crate::axis::BATCH, 0).index_axis(crate::axis::BATCH, 1)
+                    layer.values.index_axis(axis::BATCH, 0).index_axis(axis::BATCH, 1)
                 );
                 assert!(view.keys().typed::<half::bf16>().is_none());
-                let rows = view.attention()?.f32().sum_axis(crate::axis::CHANNEL);
+                let rows = view.attention()?.f32().sum_axis(axis::CHANNEL);
                 assert!(rows.iter().all(|sum| (sum - 1.0).abs() < 1e-5), "{rows}");
                 Ok(())
             })

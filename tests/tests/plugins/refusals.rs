@@ -24,6 +24,20 @@ PRESSROOM_EXPORT const PressroomEntry pressroom_plugin_v1 = {{
     compile_text(name, &source)
 }
 
+/// A pipe that nobody writes to.
+fn pipe(folder: &Path) -> std::path::PathBuf {
+    let path = folder.join("pipe.so");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    path
+}
+
+/// A file that says it has a TiB.
+fn huge(folder: &Path) -> std::path::PathBuf {
+    let path = folder.join("huge.so");
+    std::fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    path
+}
+
 #[test]
 fn what_is_no_plugin_is_refused_before_it_runs() {
     let folder = tempfile::tempdir().unwrap();
@@ -37,6 +51,9 @@ fn what_is_no_plugin_is_refused_before_it_runs() {
     let cases = [
         (folder.path().join("absent.so"), "No such file"),
         (folder.path().to_owned(), "no shared library"),
+        ("/dev/zero".into(), "not a file"),
+        (pipe(folder.path()), "not a file"),
+        (huge(folder.path()), "a file of 1099511627776 bytes"),
         (file("text.so", b"hello"), "no shared library"),
         (file("half.so", &library[..library.len() / 2]), ""),
         (file("foreign.so", &foreign), "is built for Aarch64, this is X86_64"),

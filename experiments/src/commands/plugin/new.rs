@@ -16,6 +16,14 @@ const FILES: [(&str, &str); 4] = [
     (".gitignore", "target/\nruns/\n"),
 ];
 
+/// Names that cargo refuses for this crate: words of the language, and what it depends on.
+const TAKEN: [&str; 52] = [
+    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn", "else",
+    "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro", "match", "mod",
+    "move", "mut", "override", "priv", "pub", "ref", "return", "self", "static", "struct", "super", "trait", "true",
+    "try", "type", "typeof", "unsafe", "use", "where", "while", "test", "core", "serde", "schemars",
+];
+
 /// Writes the crate `folder`, which depends on the SDK in the folder `sdk`, and tells what to do next.
 ///
 /// # Errors
@@ -26,6 +34,13 @@ pub(super) fn new(folder: &Path, sdk: Option<&Path>) -> Result<String> {
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(letters) {
         bail!("`{name}` is no name for a plugin: use small letters, digits, '-' and '_'");
     }
+    let press = name.replace('-', "_");
+    if TAKEN.contains(&press.as_str()) || press == "pressroom_plugin" {
+        bail!("`{name}` is no name for a plugin: Rust, or what the plugin is built on, has it already");
+    }
+    if pressroom_presses::registry()?.find(&press).is_some() {
+        bail!("`{press}` is a built-in press; choose another name");
+    }
     if folder.exists() {
         bail!("{} is there already; choose another name", folder.display());
     }
@@ -34,7 +49,6 @@ pub(super) fn new(folder: &Path, sdk: Option<&Path>) -> Result<String> {
         bail!("there is no SDK at {}; name the folder plugins/sdk of Pressroom with --sdk", sdk.display());
     }
     let sdk = std::fs::canonicalize(sdk).map_err(Error::io(sdk))?;
-    let press = name.replace('-', "_");
     let library = format!("target/release/lib{press}.so");
     for (file, text) in FILES {
         let path: PathBuf = folder.join(file);

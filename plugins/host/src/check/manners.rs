@@ -19,6 +19,8 @@ pub(super) const CHECKS: &[PressCheck] = &[
     }),
     press_check("no-processes", "starts no process", "answers", |subject| after_use(subject, no_processes)),
     press_check("no-threads-left", "leaves no thread behind", "answers", |subject| {
+        // Threads that are started once and wait for the next call are a pool.
+        in_use(subject)?;
         unchanged(subject, "the number of threads", task_count)
     }),
     press_check("locale", "leaves the locale as it is", "answers", |subject| unchanged(subject, "the locale", locale)),

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, FromRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 
 use serde::{Deserialize, Serialize};
 
@@ -44,13 +44,20 @@ pub(super) struct Arena {
 impl Arena {
     /// An empty file in memory.
     pub(super) fn new() -> io::Result<Self> {
+        let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
         // SAFETY: makes a new file from a constant name.
-        let fd = unsafe { libc::memfd_create(c"pressroom-plugin".as_ptr(), libc::MFD_CLOEXEC) };
+        let fd = unsafe { libc::memfd_create(c"pressroom-plugin".as_ptr(), flags) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the descriptor was just made and belongs to nobody else.
-        Ok(Self { file: unsafe { File::from_raw_fd(fd) }, view: None })
+        let file = unsafe { File::from_raw_fd(fd) };
+        // The child could cut the file short, and this process would end when it reads what is gone.
+        // SAFETY: a flag of the descriptor.
+        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, libc::F_SEAL_SHRINK) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { file, view: None })
     }
 
     /// The file.
