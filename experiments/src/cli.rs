@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use pressroom::plan::{DeviceChoice, DtypeChoice};
 
 use crate::engine::DEFAULT_MODEL;
+use crate::sweep::Shard;
 
 /// Compress the KV cache of Llama-family models, and measure what it costs.
 #[derive(Debug, Parser)]
@@ -30,6 +31,8 @@ pub enum Command {
     Show(ShowArgs),
     /// Say where two runs differ, which is nothing for equal ones
     Diff(DiffArgs),
+    /// Put the answers of several run folders of one run together
+    Merge(MergeArgs),
     /// Ask questions about a text, answered from its compressed cache
     Ask(AskArgs),
     /// Measure prefill and decoding speed beside the memory's
@@ -91,6 +94,9 @@ pub struct RunArgs {
     /// Go on without the samples that cannot be asked; their records say why
     #[arg(long)]
     pub keep_going: bool,
+    /// Only part i of n, into a folder of its own below the output; `pressroom merge` puts the parts together
+    #[arg(long, value_name = "i/n")]
+    pub shard: Option<Shard>,
     /// A plugin's library, whose presses the file may name; repeat it for several
     #[arg(long, value_name = "LIB")]
     pub plugin: Vec<PathBuf>,
@@ -144,6 +150,15 @@ pub struct DiffArgs {
     pub before: PathBuf,
     /// Folder of another
     pub now: PathBuf,
+}
+
+/// Arguments of `merge`.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// The folder for all answers; what it holds already stays
+    pub output: PathBuf,
+    /// Run folders [default: the folders shard-* of the output]
+    pub folders: Vec<PathBuf>,
 }
 
 /// Arguments of `ask`.

@@ -378,3 +378,28 @@ fn the_small_leaderboard_has_every_press_that_it_can_have() {
         assert_eq!(there, !elsewhere, "{}", info.name);
     }
 }
+
+#[test]
+fn parts_of_a_run_merge_to_the_whole() {
+    let tiny = Tiny::new(&lighthouses(7));
+    tiny.run("whole", &[]);
+    let whole = tiny.answers("whole");
+    for part in ["0/3", "1/3", "2/3", "1/3"] {
+        tiny.run("parts", &["--shard", part]);
+    }
+    let merge = |folders: &[&str]| {
+        let folders = folders.iter().map(|name| tiny.at("parts").join(name).display().to_string());
+        let args: Vec<String> =
+            ["merge".into(), tiny.at("parts").display().to_string()].into_iter().chain(folders).collect();
+        pressroom(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    assert!(merge(&["shard-1-of-3"]).status.success());
+    assert!(tiny.answers("parts").len() < whole.len());
+    let merged = merge(&[]);
+    assert!(merged.status.success() && stdout(&merged).contains("| none"), "{}", stdout(&merged));
+    assert_eq!(tiny.answers("parts"), whole);
+    // The merged folder is a run's like any other: nothing is left to do.
+    assert!(tiny.run("parts", &[]).contains("133 answers are there already; 0 prefills"));
+    refused(&["merge", &tiny.at("nowhere").display().to_string()], &["nowhere", "No such file"]);
+    refused(&["merge", &tiny.at("model").display().to_string()], &["nothing to merge"]);
+}

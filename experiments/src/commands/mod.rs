@@ -5,6 +5,7 @@ mod bench;
 mod calibrate;
 mod diff;
 mod doctor;
+mod merge;
 mod model;
 mod plugin;
 mod press;
@@ -30,6 +31,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Report(args) => report::report(&args),
         Command::Show(args) => show::show(&args),
         Command::Diff(args) => diff::diff(&args),
+        Command::Merge(args) => merge::merge(&args),
         Command::Ask(args) => ask::ask(&args),
         Command::Calibrate(args) => calibrate::calibrate(&args),
         Command::Bench(args) => bench::bench(&args),

@@ -4,7 +4,7 @@ use anyhow::Result;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pressroom::Error;
 use pressroom::pipeline::{has_bf16, open_device};
-use pressroom::plan::{MemoryBudget, Plan};
+use pressroom::plan::{MemoryBudget, Plan, SessionPlan};
 use pressroom::spec::{self, PluginSpec, Spec};
 use tch::Device;
 
@@ -16,7 +16,7 @@ use crate::report::{Run, compare, terminal};
 use crate::results::{
     Identity, Metrics, Record, RunFolder, SessionMetrics, Versions, available_memory, digest, finished_in,
 };
-use crate::sweep::{Forecast, Memory, Rates, RunOptions, Sweep, units};
+use crate::sweep::{Forecast, Memory, Rates, RunOptions, Shard, Sweep, units};
 use crate::table::bytes;
 use crate::task::{self, Sample};
 
@@ -45,11 +45,17 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let texts = Texts::read(&model)?;
     let samples = samples(&plan, &texts, args.keep_going)?;
     let task = &plan.task;
-    let options = RunOptions { regime: task.question, raw: task.raw, seed: plan.run.seed, keep_going: args.keep_going };
+    let shard = args.shard.unwrap_or(Shard::ALL);
+    let folder = match args.shard {
+        Some(shard) => plan.run.output.join(format!("shard-{shard}")),
+        None => plan.run.output.clone(),
+    };
+    let (regime, raw, seed) = (task.question, task.raw, plan.run.seed);
+    let options = RunOptions { regime, raw, seed, keep_going: args.keep_going, shard };
     let memory = Memory::new(model.config(), kind, memory_budget(plan.run.memory, device));
     let template_sha256 = texts.template.as_ref().filter(|_| !task.raw).map(|template| template.sha256().to_owned());
     let (output, done) = if args.dry_run {
-        (None, finished_in(&plan.run.output)?)
+        (None, finished_in(&folder)?)
     } else {
         let identity = Identity {
             versions: Versions::of_process(),
@@ -60,7 +66,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
             dtype: format!("{kind:?}"),
             plan: plan.to_json()?,
         };
-        let folder = RunFolder::open(&plan.run.output, &identity)?;
+        let folder = RunFolder::open(&folder, &identity)?;
         let done = folder.finished_keys();
         (Some(folder), done)
     };
@@ -77,8 +83,8 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let selections = plan.run.selections.then(|| folder.path().to_owned());
     let sweep = Sweep { sessions: &plan.sessions, samples: &samples, options, memory, selections };
     let records = sweep.run(&engine, &planned, &mut folder, &progress())?;
-    let sessions: Vec<SessionMetrics> =
-        plan.sessions.iter().map(|session| SessionMetrics::of(session, &records)).collect();
+    let session = |plan: &SessionPlan| SessionMetrics::of(&plan.label, plan.ratio, plan.positions, &records);
+    let sessions: Vec<SessionMetrics> = plan.sessions.iter().map(session).collect();
     folder.write_json("metrics.json", &Metrics { question: task.question, template_sha256, sessions })?;
     print(&terminal::text(&compare(&[Run::read(folder.path())?])))?;
     report_errors(&records);

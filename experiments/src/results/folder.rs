@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::disk::{Disk, Os, sync_folder_of, write_whole};
-use super::identity::{Identity, differences};
+use super::identity::differences;
 use super::{Key, Machine, Record, line};
 
 /// The journal's name in a run folder.
@@ -35,11 +35,11 @@ impl RunFolder {
     /// # Errors
     /// The folder holds another run's results (all that differs is named), another process is at work in it, or it
     /// cannot be written.
-    pub fn open(path: &Path, identity: &Identity) -> Result<Self> {
+    pub fn open(path: &Path, identity: &impl Serialize) -> Result<Self> {
         Self::open_on(path, identity, Box::new(Os))
     }
 
-    fn open_on(path: &Path, identity: &Identity, mut disk: Box<dyn Disk>) -> Result<Self> {
+    fn open_on(path: &Path, identity: &impl Serialize, mut disk: Box<dyn Disk>) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(Error::io(path))?;
         let lock = lock(path)?;
         settle(disk.as_mut(), path, identity)?;
@@ -75,17 +75,23 @@ impl RunFolder {
         if self.failed {
             return Err(Error::file(path, "could not be written before; run the same command again"));
         }
-        let mut lines = String::new();
-        for record in records {
-            let object = serde_json::to_string(record).map_err(|error| Error::file(&path, error.to_string()))?;
-            lines += &line::seal(&object);
-        }
-        let written = self.disk.write(&mut self.journal, lines.as_bytes());
+        let written = self.disk.write(&mut self.journal, lines(&path, records)?.as_bytes());
         written.and_then(|()| self.disk.sync(&self.journal)).map_err(|error| {
             self.failed = true;
             let hint = "the answers written so far are kept, make room and run the same command again";
             Error::file(path, format!("{error}; {hint}"))
         })
+    }
+
+    /// Puts answers in the place of all that the journal holds, at once.
+    ///
+    /// # Errors
+    /// The journal cannot be written; it stays as it was.
+    pub fn replace(&mut self, records: &[Record]) -> Result<()> {
+        let path = self.path.join(JOURNAL);
+        write_whole(self.disk.as_mut(), &path, lines(&path, records)?.as_bytes())?;
+        self.journal = OpenOptions::new().append(true).open(&path).map_err(Error::io(&path))?;
+        Ok(())
     }
 
     /// Writes a JSON file beside the journal, whole or not at all.
@@ -131,7 +137,7 @@ fn lock(path: &Path) -> Result<File> {
 }
 
 /// Makes sure that the folder is this run's: it says so already, or it is new and says so from now on.
-fn settle(disk: &mut dyn Disk, folder: &Path, identity: &Identity) -> Result<()> {
+fn settle(disk: &mut dyn Disk, folder: &Path, identity: &impl Serialize) -> Result<()> {
     let path = folder.join("plan.json");
     let now = serde_json::to_value(identity).map_err(|error| Error::file(&path, error.to_string()))?;
     let Some(stored) = read_if_there(&path)? else {
@@ -140,7 +146,12 @@ fn settle(disk: &mut dyn Disk, folder: &Path, identity: &Identity) -> Result<()>
     };
     let stored: Value = serde_json::from_slice(&stored)
         .map_err(|error| Error::file(&path, format!("{error}; restore it, or choose another [run] output")))?;
-    let differences = differences(&stored, &now);
+    refuse_another(folder, &stored, &now)
+}
+
+/// Refuses a folder whose stored plan is not the one at hand.
+pub(super) fn refuse_another(folder: &Path, stored: &Value, now: &Value) -> Result<()> {
+    let differences = differences(stored, now);
     if differences.is_empty() {
         return Ok(());
     }
@@ -157,6 +168,12 @@ fn write_json(disk: &mut dyn Disk, path: &Path, content: &impl Serialize) -> Res
     let mut text = serde_json::to_string_pretty(content).map_err(|error| Error::file(path, error.to_string()))?;
     text.push('\n');
     write_whole(disk, path, text.as_bytes())
+}
+
+/// The journal's lines of some records.
+fn lines(path: &Path, records: &[Record]) -> Result<String> {
+    let line = |record| serde_json::to_string(record).map(|object| line::seal(&object));
+    records.iter().map(line).collect::<Result<String, _>>().map_err(|error| Error::file(path, error.to_string()))
 }
 
 /// Error-free records of a journal that an interruption may have cut; the file is brought back to them.

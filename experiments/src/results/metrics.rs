@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pressroom::pipeline::{Regime, StopReason};
-use pressroom::plan::{PositionRule, SessionPlan};
+use pressroom::plan::PositionRule;
 use serde::Serialize;
 
 use super::Record;
@@ -58,8 +58,8 @@ pub struct SessionMetrics {
 
 impl SessionMetrics {
     /// Of the records of one session.
-    pub fn of(session: &SessionPlan, records: &[Record]) -> Self {
-        let own = records.iter().filter(|record| record.press == session.label && record.ratio == session.ratio);
+    pub fn of(press: &str, ratio: Option<f64>, positions: PositionRule, records: &[Record]) -> Self {
+        let own = records.iter().filter(|record| record.press == press && record.ratio == ratio);
         let (answered, failed): (Vec<&Record>, Vec<&Record>) = own.partition(|record| record.error.is_none());
         let mean = |value: fn(&Record) -> f64| mean(answered.iter().map(|record| value(record)));
         let by_task = means(answered.iter().map(|record| (record.task.as_str(), record.score)));
@@ -69,9 +69,9 @@ impl SessionMetrics {
         let tokens: usize = answered.iter().map(|record| record.token_ids.len()).sum();
         let seconds: f64 = answered.iter().map(|record| record.decode_s).sum();
         Self {
-            press: session.label.clone(),
-            ratio: session.ratio,
-            positions: session.positions,
+            press: press.to_owned(),
+            ratio,
+            positions,
             answers: answered.len(),
             errors: failed.len(),
             score: mean(|record| record.score),

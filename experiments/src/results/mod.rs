@@ -5,11 +5,13 @@ mod folder;
 mod identity;
 mod line;
 mod machine;
+mod merge;
 mod metrics;
 mod record;
 
 pub use folder::{RunFolder, finished_in, read_records};
 pub use identity::{Identity, Versions, differences, digest};
 pub use machine::{Machine, available_memory};
+pub use merge::merge;
 pub use metrics::{Metrics, SessionMetrics};
 pub use record::{Key, Record};

@@ -7,6 +7,7 @@ mod desk;
 mod follow;
 mod forecast;
 mod memory;
+mod shard;
 mod unit;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::task::{Sample, Turn};
 use desk::Desk;
 pub use forecast::{Forecast, Rates};
 pub use memory::Memory;
+pub use shard::Shard;
 pub use unit::{Planned, Unit, units};
 
 /// Sequences from which on more of them make a step no cheaper for each: the weights are read once for all of them, and
@@ -44,6 +46,8 @@ pub struct RunOptions {
     pub seed: u64,
     /// Whether samples that cannot be asked become records with an error instead of ending the run.
     pub keep_going: bool,
+    /// The part of the samples that is asked.
+    pub shard: Shard,
 }
 
 /// The questions of an experiment.

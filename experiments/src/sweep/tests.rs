@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pressroom::model::ModelFolder;
+use pressroom::pipeline::Truncation;
 use pressroom::plan::{DeviceChoice, DtypeChoice, sessions};
 use pressroom::press::{DecodingPress, Method, Needs, Origin, Selection, Stage, StepHook, StepView};
 use pressroom::spec::Spec;
@@ -12,7 +13,7 @@ use serde_json::json;
 
 use super::*;
 use crate::results::{Identity, Versions};
-use crate::task::{Facets, Metric, Turn};
+use crate::task::{self, Facets, Metric, Turn};
 
 /// The model of the parity tests, with a token for every letter.
 fn engine(folder: &Path) -> Engine {
@@ -34,7 +35,7 @@ fn plans(presses: &str) -> Vec<SessionPlan> {
     let text = format!(
         "[model]\npath='x'\n[task]\nname='needle'\n{presses}\n[sweep]\ncompression_ratio=[0.3, 0.6]\n[run]\noutput='x'"
     );
-    let spec = Spec::parse(&text, "test", &pressroom_presses::registry().unwrap()).unwrap();
+    let spec = Spec::parse(&text, "test", &pressroom_presses::registry().unwrap(), &task::tasks()).unwrap();
     let mut plans = vec![SessionPlan::baseline()];
     plans.extend(sessions(&spec.presses, &spec.sweep, 3).unwrap());
     plans
@@ -50,13 +51,14 @@ fn sample(context: &str, questions: &[&str]) -> Sample {
         answer_prefix: String::new(),
         answers: vec!["A".into()],
         max_new_tokens: 3 + question.len(),
+        metric: Metric::StringMatch,
     };
     Sample {
         context: context.into(),
         turns: questions.iter().map(turn).collect(),
         task: "letters".into(),
-        metric: Metric::StringMatch,
         facets: Facets::new(),
+        truncation: Truncation::End,
     }
 }
 
@@ -77,7 +79,7 @@ fn run(engine: &Engine, plans: &[SessionPlan], samples: &[Sample], regime: Regim
         plan: json!({}),
     };
     let mut results = RunFolder::open(folder.path(), &identity).unwrap();
-    let options = RunOptions { regime, raw: false, seed: 1, keep_going: false };
+    let options = RunOptions { regime, raw: false, seed: 1, keep_going: false, shard: Shard::ALL };
     let memory = Memory::new(engine.model.config(), engine.model.kind(), budget);
     let planned = units(&engine.texts, plans, samples, options, memory, &HashSet::new()).unwrap();
     let sweep = Sweep { sessions: plans, samples, options, memory };

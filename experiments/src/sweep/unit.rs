@@ -84,7 +84,7 @@ pub fn units(
     done: &HashSet<Key>,
 ) -> Result<Planned> {
     let mut planned = Planned::default();
-    for (index, sample) in samples.iter().enumerate() {
+    for (index, sample) in samples.iter().enumerate().filter(|(index, _)| options.shard.owns(*index)) {
         let all: Vec<usize> = (0..sample.turns.len()).collect();
         let prompts: Vec<Vec<usize>> = match options.regime {
             Regime::Hidden => vec![all],

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
-use super::super::identity::Versions;
+use super::super::identity::{Identity, Versions};
 use super::super::record::tests::record;
 use super::*;
 
