@@ -5,6 +5,7 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use pressroom::model::{TextTokenizer, models_home};
 use support::{golden, letters, pressroom, pressroom_with, refused, refused_with, stdout};

@@ -20,6 +20,7 @@ use clap::CommandFactory;
 
 use crate::cli::{Cli, Command};
 use crate::plugins::registry_with;
+use crate::task::tasks;
 
 /// Runs a parsed command line.
 ///
@@ -38,7 +39,9 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Press { command } => press::press(&command),
         Command::Plugin { command } => plugin::plugin(&command),
         Command::Model { command } => model::model(&command),
-        Command::Schema { plugin } => print(&format!("{:#}\n", pressroom::spec::schema(&registry_with(&plugin, &[])?))),
+        Command::Schema { plugin } => {
+            print(&format!("{:#}\n", pressroom::spec::schema(&registry_with(&plugin, &[])?, &tasks())))
+        }
         Command::Doctor => doctor::doctor(),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -29,9 +29,12 @@ pub struct Comparison {
     pub resolution: Option<f64>,
 }
 
+/// Answers by press and ratio, with the runs that gave them.
+type Cells<'a> = BTreeMap<Cell, Vec<(&'a Run, &'a Record)>>;
+
 /// Sorts the answers of runs into tables by their conditions.
 pub fn compare(runs: &[Run]) -> Vec<Comparison> {
-    let mut sorted: BTreeMap<Conditions, BTreeMap<Cell, Vec<(&Run, &Record)>>> = BTreeMap::new();
+    let mut sorted: BTreeMap<Conditions, Cells<'_>> = BTreeMap::new();
     for run in runs {
         let conditions = Conditions::of_samples(run);
         for record in &run.records {
@@ -51,7 +54,7 @@ pub fn compare(runs: &[Run]) -> Vec<Comparison> {
 }
 
 impl Comparison {
-    fn new(slug: String, conditions: Conditions, cells: BTreeMap<Cell, Vec<(&Run, &Record)>>) -> Self {
+    fn new(slug: String, conditions: Conditions, cells: Cells<'_>) -> Self {
         let mut rows: Vec<Row> = cells.into_iter().map(|(cell, records)| Row::new(cell, &records, SEED)).collect();
         let tasks: BTreeSet<String> = rows.iter().flat_map(|row| row.by_task.keys().cloned()).collect();
         let samples = rows.iter().map(|row| row.scores.len()).max().unwrap_or(0);

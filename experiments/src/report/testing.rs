@@ -1,5 +1,7 @@
 //! Runs made up for tests.
 
+use std::collections::BTreeMap;
+
 use pressroom::pipeline::{Regime, StopReason};
 use serde_json::json;
 
@@ -47,6 +49,7 @@ fn record(press: &str, ratio: f64, index: usize, place: usize, label: &str) -> R
         answers: vec![format!("12345 {label}")],
         metric: Metric::StringMatch,
         score: f64::from(right),
+        measures: BTreeMap::new(),
         facets: Facets::from([
             ("depth".into(), index as f64 / 10.0 % 1.0),
             ("length".into(), [2048.0, 4096.0][index % 2]),

@@ -82,7 +82,7 @@ fn run(engine: &Engine, plans: &[SessionPlan], samples: &[Sample], regime: Regim
     let options = RunOptions { regime, raw: false, seed: 1, keep_going: false, shard: Shard::ALL };
     let memory = Memory::new(engine.model.config(), engine.model.kind(), budget);
     let planned = units(&engine.texts, plans, samples, options, memory, &HashSet::new()).unwrap();
-    let sweep = Sweep { sessions: plans, samples, options, memory };
+    let sweep = Sweep { sessions: plans, samples, options, memory, selections: None };
     let records = sweep.run(engine, &planned, &mut results, &ProgressBar::hidden()).unwrap();
     drop(results);
     let kept = RunFolder::open(folder.path(), &identity).unwrap();

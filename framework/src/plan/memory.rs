@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::spec::Choice;
 
 /// Bytes that a run may take, as in `8GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,14 @@ impl FromStr for MemoryBudget {
                 "`{text}` is no amount of memory: write a number and its unit, as in 8GiB or 500MB"
             ))),
         }
+    }
+}
+
+impl Choice for MemoryBudget {
+    const PATTERN: Option<&'static str> = Some("^[0-9]+(\\.[0-9]+)? *([kMGT]?B|[KMGT]iB)$");
+
+    fn names() -> Vec<&'static str> {
+        vec!["8GiB"]
     }
 }
 

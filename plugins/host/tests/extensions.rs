@@ -195,7 +195,7 @@ unsafe extern "C" {
 #[test]
 fn a_plugin_of_the_sdk_works_with_a_host_that_has_no_extension() {
     // SAFETY: `export!` above defines the symbol, as constant data.
-    let entry = unsafe { &*(&raw const OWN) };
+    let entry = unsafe { &OWN };
     open_and_create(entry, without);
     // Such a host prepares no press either; what it does not call does not hinder it.
     let scores = Layer::random(5, 1).score(&plugin::Told {}).unwrap();

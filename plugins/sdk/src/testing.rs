@@ -72,7 +72,9 @@ impl Layer {
         let (batch, kv_heads, tokens) = self.positions.dim();
         let (mut counts, mut indices) = (Array2::zeros((batch, kv_heads)), Array3::zeros((batch, kv_heads, tokens)));
         let budget = Budget::new(ratio, ((tokens as f64 * (1.0 - ratio)) as usize).max(1));
-        self.shown(press.needs(), |view| press.select(view, budget, &mut Selection::new(counts.view_mut(), indices.view_mut())))?;
+        self.shown(press.needs(), |view| {
+            press.select(view, budget, &mut Selection::new(counts.view_mut(), indices.view_mut()))
+        })?;
         let rows = counts.indexed_iter().map(|((sequence, head), &count)| {
             (0..count as usize).map(|slot| indices[[sequence, head, slot]] as usize).collect()
         });

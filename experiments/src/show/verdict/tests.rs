@@ -1,5 +1,7 @@
 //! Verdicts on failures that were made on purpose.
 
+use std::collections::BTreeMap;
+
 use pressroom::pipeline::Regime;
 use pressroom::random::derive_seed;
 
@@ -123,6 +125,7 @@ fn record(context: &Context, prediction: &str, stop_reason: StopReason) -> Recor
         answers: vec![context.answer.clone()],
         metric: Metric::StringMatch,
         score: Metric::StringMatch.score(prediction, std::slice::from_ref(&context.answer)),
+        measures: BTreeMap::new(),
         facets: Facets::new(),
         stop_reason: Some(stop_reason),
         context_tokens: context.ends.len(),

@@ -196,7 +196,7 @@ fn files_of_a_data_set_are_fetched_by_their_names_and_found_again() {
     let message = none(fake.serve(), &|name| name.ends_with(".parquet"));
     assert!(message.contains("has no file of this kind; it has ") && message.contains("data/a.jsonl"), "{message}");
     assert!(none("http://127.0.0.1:1".into(), &wanted).contains("cannot be reached"));
-    let message = data::data_files("no-name", &wanted).unwrap_err().to_string();
+    let message = data_files("no-name", &wanted).unwrap_err().to_string();
     assert!(message.contains("is no name of a data set on the hub"), "{message}");
     let outside = Fake { files: [("../x.jsonl", b"1".to_vec())].into(), ..Fake::default() };
     assert!(none(outside.serve(), &wanted).contains("has no file of this kind"));

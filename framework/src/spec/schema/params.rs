@@ -23,7 +23,8 @@ pub(super) fn parameter(param: &ParamInfo) -> Value {
     if !param.choices.is_empty() {
         one["enum"] = json!(param.choices);
     }
-    let schema = if param.many { json!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] }) } else { one };
+    let schema =
+        if param.many { json!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] }) } else { one };
     let mut schema = described(schema, &param.doc.replace('\n', " "));
     if let Some(default) = &param.default {
         schema["default"] = json!(default);

@@ -21,7 +21,7 @@ const DOCS: &[(&str, &str)] = &[
     ("model.device", "Where the model runs; cpu unless told otherwise."),
     ("model.dtype", "Number format; auto takes bf16 where the hardware has bf16 arithmetic, else f32."),
     ("task", "What is asked."),
-        ("task.question", "hidden: asked after compression; visible: inside the compressed text."),
+    ("task.question", "hidden: asked after compression; visible: inside the compressed text."),
     ("task.max_new_tokens", "Most tokens of an answer; the task or the file decides unless told otherwise."),
     ("task.raw", "Use contexts as they are, without the model's chat template."),
     ("plugin", "Libraries whose presses the file names."),
@@ -36,6 +36,8 @@ const DOCS: &[(&str, &str)] = &[
     ("run.output", "Folder for the results."),
     ("run.baseline", "Whether the uncompressed baseline is part of the run; it is unless told otherwise."),
     ("run.seed", "Decides everything random."),
+    ("run.memory", "Memory that the run may take, as in 8GiB; what the machine has left unless told otherwise."),
+    ("run.selections", "Whether what presses kept is stored, for `pressroom show`."),
     ("run.threads", "Threads of the processor; libtorch decides unless told otherwise."),
 ];
 
@@ -126,7 +128,10 @@ mod tests {
     fn described(section: &str, schema: &Value, found: &mut Vec<String>) {
         for schema in schema["oneOf"].as_array().into_iter().flatten().chain([&schema["items"], schema]) {
             for (key, value) in schema["properties"].as_object().into_iter().flatten() {
-                assert!(value["const"].is_string() || value["description"] != "", "DOCS has no line for {section}.{key}");
+                assert!(
+                    value["const"].is_string() || value["description"] != "",
+                    "DOCS has no line for {section}.{key}"
+                );
                 found.push(format!("{section}.{key}"));
             }
         }
@@ -151,7 +156,8 @@ mod tests {
 
     #[test]
     fn every_section_that_the_parser_knows_is_in_the_schema() {
-        let told = crate::spec::Spec::parse("nothing_of_the_kind = 1", "x", &crate::press::Registry::default(), &tasks());
+        let told =
+            crate::spec::Spec::parse("nothing_of_the_kind = 1", "x", &crate::press::Registry::default(), &tasks());
         let told = told.err().unwrap().to_string();
         let known = told.lines().find_map(|line| line.split_once("known: ")).unwrap().1;
         let mut known: Vec<&str> = known.split(", ").collect();
