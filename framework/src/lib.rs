@@ -8,7 +8,7 @@ pub mod cache;
 pub mod error;
 pub mod hooks;
 pub mod model;
-mod panics;
+pub mod panics;
 pub mod pipeline;
 pub mod plan;
 pub mod press;

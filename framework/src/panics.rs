@@ -13,7 +13,10 @@ thread_local! {
 
 /// Runs `call`; a panic inside becomes the first line of its message with its place in the source. What `call` had
 /// begun to change may be half changed.
-pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+///
+/// # Errors
+/// The panic's message.
+pub fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     static LISTEN: Once = Once::new();
     LISTEN.call_once(|| {
         let usual = take_hook();

@@ -42,7 +42,7 @@ pub struct Record {
     pub stop_reason: Option<StopReason>,
     /// Tokens of the context.
     pub context_tokens: usize,
-    /// Tokens that were cut from the context's end because the model has no more positions.
+    /// Tokens that were cut from the context because the model has no more positions.
     pub truncated_tokens: usize,
     /// The fraction of the KV pairs that was removed, over all layers and heads.
     pub achieved_ratio: f64,

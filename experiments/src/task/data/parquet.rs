@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use pressroom::panics::caught;
 use pressroom::{Error, Result};
 
 use super::row::Row;
@@ -14,6 +15,12 @@ use super::row::Row;
 /// # Errors
 /// The file cannot be opened, or is no Parquet.
 pub(super) fn rows(path: &Path, limit: usize) -> Result<Vec<Result<Row>>> {
+    // The library panics on some files that contradict themselves.
+    let read = caught(|| read(path, limit)).map_err(|panic| Error::file(path, format!("is damaged Parquet: {panic}")));
+    read?
+}
+
+fn read(path: &Path, limit: usize) -> Result<Vec<Result<Row>>> {
     let file = std::fs::File::open(path).map_err(Error::io(path))?;
     let bad = |error: ParquetError| Error::file(path, format!("cannot be read as Parquet: {error}"));
     let reader = SerializedFileReader::new(file).map_err(bad)?;

@@ -71,11 +71,10 @@ impl Source<'_> {
         let files = self.files(&wanted)?;
         let mut samples = Vec::new();
         for part in wanted {
-            let mut own: Vec<&PathBuf> = files.iter().filter(|file| holds(part, file)).collect();
-            if let ([file], Some([_])) = (&files[..], self.subsets) {
-                // One file and one subset are meant for each other, whatever the file is called.
-                own = vec![file];
-            }
+            // A file that is named and one subset are meant for each other, whatever the file is called.
+            let meant = Path::new(self.path).is_file() && self.subsets.is_some_and(|subsets| subsets.len() == 1);
+            let own = files.iter().filter(|(name, _)| meant || holds(part, name));
+            let mut own: Vec<&PathBuf> = own.map(|(_, file)| file).collect();
             // Where a set is there in two formats, one is read.
             let format = own.first().and_then(|file| file.extension());
             own.retain(|file| file.extension() == format);
@@ -113,33 +112,35 @@ impl Source<'_> {
         subsets.iter().map(find).collect()
     }
 
-    /// Files that can be read, in the order of their names.
-    fn files<P: Part>(&self, wanted: &[&P]) -> Result<Vec<PathBuf>> {
+    /// Files that can be read, by their names within the place and in the order of these.
+    fn files<P: Part>(&self, wanted: &[&P]) -> Result<Vec<(String, PathBuf)>> {
         let place = Path::new(self.path);
-        let mut files = Vec::new();
-        if place.is_file() {
-            files.push(place.to_owned());
+        let (root, mut files) = if place.is_file() {
+            // Of one file, the folder's name counts too.
+            (place.parent().and_then(Path::parent), vec![place.to_owned()])
         } else if place.is_dir() {
+            let mut files = Vec::new();
             walk(place, &mut files)?;
+            (Some(place), files)
         } else {
-            let fits = |name: &str| {
-                let name = Path::new(name);
-                readable(name) && wanted.iter().any(|part| holds(*part, name))
-            };
+            let fits = |name: &str| readable(Path::new(name)) && wanted.iter().any(|part| holds(*part, name));
             return hub::data_files(self.path, &fits);
-        }
+        };
         files.retain(|file| readable(file));
         files.sort();
-        Ok(files)
+        let name = |file: &Path| {
+            file.strip_prefix(root.unwrap_or(Path::new(""))).unwrap_or(file).to_string_lossy().into_owned()
+        };
+        Ok(files.into_iter().map(|file| (name(&file), file)).collect())
     }
 }
 
 /// Whether the file, or a folder that it is in, is called as the subset is.
-fn holds(part: &impl Part, file: &Path) -> bool {
-    let name = |name: &std::ffi::OsStr| name.to_str().map(str::to_owned).unwrap_or_default();
-    let stem = file.file_stem().map(name).unwrap_or_default();
-    let mut folders = file.parent().into_iter().flat_map(Path::iter).map(name);
-    !part.leaves_out(&stem) && (part.is_called(&stem) || folders.any(|folder| part.is_called(&folder)))
+fn holds(part: &impl Part, name: &str) -> bool {
+    let file = Path::new(name);
+    let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let mut folders = file.parent().into_iter().flat_map(Path::iter).filter_map(|folder| folder.to_str());
+    !part.leaves_out(stem) && (part.is_called(stem) || folders.any(|folder| part.is_called(folder)))
 }
 
 fn readable(file: &Path) -> bool {

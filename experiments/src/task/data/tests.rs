@@ -304,6 +304,16 @@ fn parquet_rows_are_those_of_jsonl() {
         ("c", &["a".to_owned()][..], 3)
     );
     assert!(read[1].as_ref().unwrap_err().to_string().contains("rows.parquet: row 2: max_new_tokens is 0"));
+
+    let whole = std::fs::read(&path).unwrap();
+    for at in 0..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x55;
+        std::fs::write(&path, &damaged).unwrap();
+        if let Err(error) = samples(&spec, Setting { tokenizer: &words(), seed: 1 }) {
+            assert!(error.to_string().contains("rows.parquet"), "{error}");
+        }
+    }
 }
 
 #[test]

@@ -8,13 +8,13 @@ use hf_hub::RepoType;
 use super::{FetchOptions, Hub, Refusal, is_word};
 use crate::error::{Error, Result};
 
-/// The files of data set `repo` (`ORG/NAME`) whose names (from the repository's root) are `wanted`, fetched as
-/// [`super::fetch`] does and in the order of their names. Without a connection, those that were fetched before.
+/// The files of data set `repo` (`ORG/NAME`) whose names (from the repository's root) are `wanted`, by these names and in
+/// their order, fetched as [`super::fetch`] does. Without a connection, those that were fetched before.
 ///
 /// # Errors
 /// The hub cannot be reached, refuses access or does not know the data set; it has no such file; a file is not what the
 /// hub says it is.
-pub fn data_files(repo: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+pub fn data_files(repo: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<(String, PathBuf)>> {
     data_files_with(repo, wanted, &FetchOptions { progress: true, ..FetchOptions::default() })
 }
 
@@ -22,7 +22,7 @@ pub(super) fn data_files_with(
     repo: &str,
     wanted: &dyn Fn(&str) -> bool,
     options: &FetchOptions,
-) -> Result<Vec<PathBuf>> {
+) -> Result<Vec<(String, PathBuf)>> {
     let hub = Hub::new(repo, RepoType::Dataset, options)?;
     let listing = match hub.listing() {
         Err(Refusal::Unreachable(problem)) => return cached(&hub, wanted).ok_or_else(|| Error::input(problem)),
@@ -35,9 +35,10 @@ pub(super) fn data_files_with(
         return Err(hub.bad(format!("has no file of this kind; it has {}", names.join(", "))));
     }
     files.sort_by(|one, other| one.name.cmp(&other.name));
-    let paths = files.into_iter().map(|file| hub.file(&listing, file)).collect::<Result<_>>()?;
+    let fetched = files.into_iter().map(|file| Ok((file.name.clone(), hub.file(&listing, file)?)));
+    let fetched = fetched.collect::<Result<_>>()?;
     hub.cache_repo().create_ref(&listing.sha).map_err(Error::io(&hub.cache))?;
-    Ok(paths)
+    Ok(fetched)
 }
 
 /// Is every part of `name` a plain name, so that it cannot lead out of the cache?
@@ -46,13 +47,14 @@ fn is_path(name: &str) -> bool {
 }
 
 /// Files of the revision that was fetched before, if there are any.
-fn cached(hub: &Hub, wanted: &dyn Fn(&str) -> bool) -> Option<Vec<PathBuf>> {
+fn cached(hub: &Hub, wanted: &dyn Fn(&str) -> bool) -> Option<Vec<(String, PathBuf)>> {
     let folder = hub.cache.join(hub.repo.folder_name());
     let commit = fs::read_to_string(folder.join("refs").join(hub.repo.revision())).ok()?;
     let root = folder.join("snapshots").join(commit.trim());
-    let mut found = Vec::new();
-    walk(&root, &mut found);
-    found.retain(|path| path.strip_prefix(&root).ok().and_then(Path::to_str).is_some_and(wanted));
+    let mut paths = Vec::new();
+    walk(&root, &mut paths);
+    let named = |path: PathBuf| Some((path.strip_prefix(&root).ok()?.to_str()?.to_owned(), path));
+    let mut found: Vec<_> = paths.into_iter().filter_map(named).filter(|(name, _)| wanted(name)).collect();
     found.sort();
     if found.is_empty() {
         return None;

@@ -181,13 +181,14 @@ fn files_of_a_data_set_are_fetched_by_their_names_and_found_again() {
     let cache = tempfile::tempdir().unwrap();
     let wanted = |name: &str| name.ends_with(".jsonl");
     let fetched = |endpoint: String| data::data_files_with("org/name", &wanted, &options(endpoint, &cache));
-    let paths = fetched(fake.serve()).unwrap();
-    let contents: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
-    assert_eq!(contents, [b"1", b"2"]);
-    assert!(paths[0].ends_with("data/a.jsonl") && paths[0].to_str().unwrap().contains("datasets--org--name"));
+    let found = fetched(fake.serve()).unwrap();
+    let read = |(name, path): &(String, PathBuf)| (name.clone(), fs::read_to_string(path).unwrap());
+    let contents: Vec<(String, String)> = found.iter().map(read).collect();
+    assert_eq!(contents, [("data/a.jsonl", "1"), ("data/b.jsonl", "2")].map(|(name, text)| (name.into(), text.into())));
+    assert!(found[0].1.to_str().unwrap().contains("datasets--org--name"));
     assert!(fake.log.lock().unwrap().iter().any(|url| url.starts_with("/datasets/org/name/resolve/")));
     assert!(fake.log.lock().unwrap().iter().all(|url| !url.contains("README")));
-    assert_eq!(fetched("http://127.0.0.1:1".into()).unwrap(), paths);
+    assert_eq!(fetched("http://127.0.0.1:1".into()).unwrap(), found);
 
     let none = |endpoint, wanted: &dyn Fn(&str) -> bool| {
         let empty = tempfile::tempdir().unwrap();
