@@ -20,3 +20,6 @@ pub use markdown::markdown;
 pub use page::page;
 pub use row::Row;
 pub use run::Run;
+
+#[cfg(test)]
+mod tests;

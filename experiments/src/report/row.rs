@@ -48,6 +48,10 @@ pub struct Row {
     pub rank: Option<usize>,
     /// Score of each sample, the mean over its questions.
     pub scores: BTreeMap<SampleId, f64>,
+    /// Mean score of the strict reading, without credit for rambling, where tasks have one.
+    pub strict: Option<f64>,
+    /// Mean divergence to the uncompressed model along continuations, where tasks have them.
+    pub kl: Option<f64>,
     /// Mean score of each task.
     pub by_task: BTreeMap<String, f64>,
     /// Mean score by length (tokens) and depth (tenths) of what is asked for, where tasks tell.
@@ -99,8 +103,15 @@ impl Row {
         let average = |list: &Vec<f64>| list.iter().sum::<f64>() / list.len() as f64;
         let scores: BTreeMap<SampleId, f64> = scores.iter().map(|(id, list)| (id.clone(), average(list))).collect();
         let all: Vec<f64> = scores.values().copied().collect();
+        let measured = |name: &str| {
+            let values: Vec<f64> =
+                answered.iter().filter_map(|(_, record)| record.measures.get(name).copied()).collect();
+            (!values.is_empty()).then(|| average(&values))
+        };
         Self {
             estimate: mean(&all, seed),
+            strict: measured("strict"),
+            kl: measured("kl"),
             difference: None,
             differs: false,
             rank: None,

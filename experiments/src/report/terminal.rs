@@ -22,31 +22,30 @@ pub fn text(comparisons: &[Comparison]) -> String {
 
 /// One line for each press and ratio.
 pub fn rows(comparison: &Comparison) -> String {
-    let several = comparison.tasks.len() > 1;
-    let mut header = vec![
-        "press",
-        "ratio",
-        "rank",
-        "accuracy",
-        "95 %",
-        "to uncompressed",
-        "removed",
-        "cache",
-        "prefill s",
-        "tokens/s",
-    ];
-    if several {
-        header.insert(6, "worst task");
-    }
+    let mut header = ["press", "ratio", "rank", "accuracy", "95 %", "to uncompressed"].map(str::to_owned).to_vec();
+    let extra = extra(comparison);
+    header.extend(extra.iter().map(|(name, _)| (*name).to_owned()));
+    header.extend(["removed", "cache", "prefill s", "tokens/s"].map(str::to_owned));
     let rows = comparison.rows.iter().map(|row| {
         let mut cells = cells(row);
-        if several {
-            let worst = row.worst_task().map(|(task, score)| format!("{task} {}", percent(score)));
-            cells.insert(6, worst.unwrap_or_default());
-        }
+        cells.splice(6..6, extra.iter().map(|(_, show)| show(row)));
         cells
     });
-    table(&header, rows.collect())
+    table(&header.iter().map(String::as_str).collect::<Vec<_>>(), rows.collect())
+}
+
+/// Columns that only some comparisons have something in.
+pub fn extra(comparison: &Comparison) -> Vec<(&'static str, fn(&Row) -> String)> {
+    let any = |has: fn(&Row) -> bool| comparison.rows.iter().any(has);
+    let differs = |row: &Row| row.strict.is_some_and(|strict| (strict - row.accuracy()).abs() > 1e-9);
+    let columns: [(bool, &'static str, fn(&Row) -> String); 3] = [
+        (any(differs), "strict", |row| row.strict.map(percent).unwrap_or_default()),
+        (any(|row| row.kl.is_some()), "KL", |row| row.kl.map(|kl| format!("{kl:.3}")).unwrap_or_default()),
+        (comparison.tasks.len() > 1, "worst task", |row| {
+            row.worst_task().map(|(task, score)| format!("{task} {}", percent(score))).unwrap_or_default()
+        }),
+    ];
+    columns.into_iter().filter(|(there, ..)| *there).map(|(_, name, show)| (name, show)).collect()
 }
 
 fn cells(row: &Row) -> Vec<String> {

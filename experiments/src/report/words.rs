@@ -84,13 +84,17 @@ fn listed(words: &mut Vec<String>) -> String {
 }
 
 /// How the columns are to be read.
-pub const LEGEND: [(&str, &str); 5] = [
+pub const LEGEND: [(&str, &str); 6] = [
     ("accuracy", "mean score over samples; beside it the 95 % interval (Bayesian bootstrap)"),
     (
         "to uncompressed",
         "difference in points on the same samples; * where it is more than chance explains (paired sign-flip test, Holm over all rows)",
     ),
     ("rank", "one more than the presses that are better beyond chance at this ratio: unresolved presses share it"),
+    (
+        "strict, KL, worst task",
+        "where tasks have them: the score without credit for rambling, the divergence to the uncompressed model, the task with the lowest mean",
+    ),
     (
         "removed",
         "the fraction of the KV pairs that was removed; † where it is not what was asked for, so that budgets differ",

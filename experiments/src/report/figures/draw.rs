@@ -32,27 +32,30 @@ const PALETTE: [RGBColor; super::TOGETHER] = [
 /// Width of a figure.
 const WIDTH: u32 = 600;
 /// Height of one with axes.
-const HEIGHT: u32 = 340;
+const HEIGHT: u32 = 316;
+/// Height of a heading, which files have and pages give themselves.
+const HEAD: i32 = 26;
 /// Height of a press in a heatmap.
 const ROW: u32 = 22;
 /// Letters of a label that fit beside a figure.
-const LABEL: usize = 22;
+const LABEL: usize = 26;
 
 type Area<B> = DrawingArea<B, Shift>;
 type Drawn<B> = std::result::Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
-fn size(figure: &Figure) -> (u32, u32) {
-    match &figure.drawing {
-        Drawing::Curves(_) => (WIDTH, HEIGHT),
-        Drawing::Heatmap(heatmap) => (WIDTH, ROW * heatmap.rows.len() as u32 + 84),
-    }
+fn size(figure: &Figure, paper: bool) -> (u32, u32) {
+    let height = match &figure.drawing {
+        Drawing::Curves(_) => HEIGHT,
+        Drawing::Heatmap(heatmap) => ROW * heatmap.rows.len() as u32 + 54,
+    };
+    (WIDTH, height + if paper { HEAD as u32 } else { 0 })
 }
 
 /// SVG text, on white or on nothing.
 pub fn svg(figure: &Figure, paper: bool) -> Result<String> {
     fonts();
     let mut text = String::new();
-    let area = SVGBackend::with_string(&mut text, size(figure)).into_drawing_area();
+    let area = SVGBackend::with_string(&mut text, size(figure, paper)).into_drawing_area();
     draw(&area, figure, paper, 1.0).and_then(|()| area.present()).map_err(|error| undrawn(figure, &error))?;
     drop(area);
     Ok(text)
@@ -61,7 +64,7 @@ pub fn svg(figure: &Figure, paper: bool) -> Result<String> {
 /// A PNG file of twice the size.
 pub fn png(figure: &Figure, path: &Path) -> Result<()> {
     fonts();
-    let (width, height) = size(figure);
+    let (width, height) = size(figure, true);
     let area = BitMapBackend::new(path, (2 * width, 2 * height)).into_drawing_area();
     draw(&area, figure, true, 2.0).and_then(|()| area.present()).map_err(|error| undrawn(figure, &error))
 }
@@ -85,7 +88,7 @@ fn draw<B: DrawingBackend>(area: &Area<B>, figure: &Figure, paper: bool, scale: 
     if paper {
         area.fill(&WHITE)?;
     }
-    let pen = Pen { area, scale };
+    let pen = Pen { area, scale, head: if paper { HEAD } else { 0 } };
     if paper {
         pen.text(&figure.caption(), (10, 8), 15.0, &INK, Pos::new(HPos::Left, VPos::Top))?;
     }
@@ -99,6 +102,8 @@ fn draw<B: DrawingBackend>(area: &Area<B>, figure: &Figure, paper: bool, scale: 
 struct Pen<'a, B: DrawingBackend> {
     area: &'a Area<B>,
     scale: f64,
+    /// Room for the heading.
+    head: i32,
 }
 
 impl<B: DrawingBackend> Pen<'_, B> {
@@ -123,10 +128,10 @@ impl<B: DrawingBackend> Pen<'_, B> {
 fn draw_curves<B: DrawingBackend>(pen: &Pen<'_, B>, curves: &Curves) -> Drawn<B> {
     let stroke = |color: &RGBColor, width: f64| color.stroke_width((width * pen.scale) as u32);
     let mut chart = ChartBuilder::on(pen.area)
-        .margin_top(pen.px(34))
+        .margin_top(pen.px(12 + pen.head))
         .margin_left(pen.px(8))
         .margin_bottom(pen.px(8))
-        .margin_right(pen.px(168))
+        .margin_right(pen.px(188))
         .x_label_area_size(pen.px(44))
         .y_label_area_size(pen.px(52))
         .build_cartesian_2d(0.0..curves.x_max, 0.0..curves.y_max)?;
@@ -136,14 +141,18 @@ fn draw_curves<B: DrawingBackend>(pen: &Pen<'_, B>, curves: &Curves) -> Drawn<B>
         Axis::Seconds => ("fraction removed", "seconds"),
     };
     let x_text = |x: &f64| if curves.axis == Axis::Bytes { bytes(*x as u128) } else { format!("{x:.2}") };
-    let y_text = |y: &f64| if curves.axis == Axis::Seconds { format!("{y:.1}") } else { format!("{:.0} %", 100.0 * y) };
+    let digits = if curves.y_max < 0.2 { 3 } else { 2 };
+    let y_text = |y: &f64| match curves.axis {
+        Axis::Seconds => format!("{y:.digits$}"),
+        _ => format!("{:.0} %", 100.0 * y),
+    };
     chart
         .configure_mesh()
         .disable_x_mesh()
         .light_line_style(TRANSPARENT)
         .bold_line_style(GRID)
         .axis_style(MUTED)
-        .x_labels(5)
+        .x_labels(6)
         .y_labels(6)
         .x_label_formatter(&x_text)
         .y_label_formatter(&y_text)
@@ -184,7 +193,7 @@ fn draw_curves<B: DrawingBackend>(pen: &Pen<'_, B>, curves: &Curves) -> Drawn<B>
 fn draw_labels<B: DrawingBackend>(pen: &Pen<'_, B>, mut ends: Vec<(String, (i32, i32), RGBColor)>) -> Drawn<B> {
     let step = pen.px(17);
     ends.sort_by_key(|(_, (_, y), _)| *y);
-    let lowest = pen.px(HEIGHT as i32 - 60);
+    let lowest = pen.px(HEIGHT as i32 - 60 + pen.head);
     let mut heights: Vec<i32> = ends.iter().map(|(_, (_, y), _)| *y).collect();
     for index in 1..heights.len() {
         heights[index] = heights[index].max(heights[index - 1] + step);
@@ -196,7 +205,7 @@ fn draw_labels<B: DrawingBackend>(pen: &Pen<'_, B>, mut ends: Vec<(String, (i32,
     }
     for ((label, (x, _), color), y) in ends.iter().zip(heights) {
         pen.area.draw(&Circle::new((x + pen.px(14), y), pen.px(4), color.filled()))?;
-        let style = pen.style(13.0, &INK).pos(Pos::new(HPos::Left, VPos::Center));
+        let style = pen.style(12.0, &INK).pos(Pos::new(HPos::Left, VPos::Center));
         pen.area.draw(&Text::new(shortened(label), (x + pen.px(24), y), style))?;
     }
     Ok(())
@@ -224,7 +233,7 @@ fn shade(score: f64) -> RGBColor {
 }
 
 fn draw_heatmap<B: DrawingBackend>(pen: &Pen<'_, B>, heatmap: &Heatmap) -> Drawn<B> {
-    let (left, top, gap) = (176, 54, 8);
+    let (left, top, gap) = (186, 24 + pen.head, 8);
     let blocks = heatmap.lengths.len() as i32;
     let cell = ((WIDTH as i32 - left - 10 - gap * (blocks - 1)) / (10 * blocks)).max(2);
     let block = |index: i32| left + index * (10 * cell + gap);
@@ -236,7 +245,7 @@ fn draw_heatmap<B: DrawingBackend>(pen: &Pen<'_, B>, heatmap: &Heatmap) -> Drawn
     for (row, (label, lengths)) in heatmap.rows.iter().enumerate() {
         let y = top + row as i32 * ROW as i32;
         let middle = y + ROW as i32 / 2;
-        pen.text(&shortened(label), (left - 10, middle), 13.0, &INK, Pos::new(HPos::Right, VPos::Center))?;
+        pen.text(&shortened(label), (left - 10, middle), 12.0, &INK, Pos::new(HPos::Right, VPos::Center))?;
         for (index, depths) in lengths.iter().enumerate() {
             for (depth, score) in depths.iter().enumerate() {
                 let x = block(index as i32) + depth as i32 * cell;

@@ -11,14 +11,14 @@ use super::{Comparison, Row};
 use curves::{Axis, Curves};
 use heatmap::Heatmap;
 
-/// Presses in one figure; more make more figures.
+/// Most presses in one figure; more make more figures.
 const TOGETHER: usize = 6;
 
 /// A figure.
 pub struct Figure {
     /// Its file's name, without extension.
     pub name: String,
-    /// Its heading, and that of its neighbours.
+    /// Its heading, which it shares with its neighbours.
     pub title: &'static str,
     /// What of it is shown.
     pub part: String,
@@ -60,7 +60,9 @@ pub fn figures(table: &Comparison) -> Vec<Figure> {
     let slug = &table.slug;
     let mut all = Vec::new();
     let presses = table.presses();
-    let groups: Vec<&[&str]> = presses.chunks(TOGETHER).collect();
+    // As few figures as hold them all, as even as possible.
+    let together = presses.len().div_ceil(presses.len().div_ceil(TOGETHER).max(1)).max(1);
+    let groups: Vec<&[&str]> = presses.chunks(together).collect();
     for (axis, name, title) in [
         (Axis::Ratio, "accuracy-by-ratio", "Accuracy by the fraction removed"),
         (Axis::Bytes, "accuracy-by-bytes", "Accuracy by measured cache bytes"),
@@ -98,6 +100,6 @@ fn place(number: usize, groups: &[&[&str]], all: usize) -> String {
     if groups.len() < 2 {
         return "all presses".into();
     }
-    let first = number * TOGETHER + 1;
+    let first = number * groups[0].len() + 1;
     format!("presses {first} to {} of {all} by accuracy", first + groups[number].len() - 1)
 }

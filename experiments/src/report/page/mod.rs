@@ -10,6 +10,7 @@ use pressroom::Result;
 use serde::Serialize;
 
 use super::notes::{Described, described};
+use super::terminal::extra;
 use super::words::{LEGEND, difference, interval, percent, ratio, sentences};
 use super::{Comparison, Figure, Row, Run};
 use crate::html::{hash, render};
@@ -27,6 +28,7 @@ struct Section {
     regime: &'static str,
     sentences: Vec<String>,
     groups: Vec<Group>,
+    extra: Vec<&'static str>,
     tasks: Vec<String>,
     notes: Vec<(&'static str, String)>,
     presses: Vec<Described>,
@@ -59,7 +61,7 @@ struct Line {
     interval: String,
     difference: String,
     differs: bool,
-    worst: String,
+    extra: Vec<String>,
     removed: String,
     off_budget: bool,
     cache: String,
@@ -97,10 +99,10 @@ pub fn page(runs: &[Run], comparisons: &[Comparison], figures: &[Vec<Figure>]) -
 fn section(runs: &[Run], table: &Comparison, figures: &[Figure]) -> Result<Section> {
     let group = |(asked, rows): (Option<f64>, Vec<&Row>)| Group {
         head: ratio(asked),
-        rows: rows.into_iter().map(|row| line(row, &table.tasks)).collect(),
+        rows: rows.into_iter().map(|row| line(table, row)).collect(),
     };
     let baseline =
-        table.baseline().map(|row| Group { head: "nothing compressed".into(), rows: vec![line(row, &table.tasks)] });
+        table.baseline().map(|row| Group { head: "nothing compressed".into(), rows: vec![line(table, row)] });
     let drawn = |together: &[Figure]| {
         let parts = together.iter().map(|figure| Ok((figure.part.clone(), figure.svg()?))).collect::<Result<_>>()?;
         Ok(Drawn { title: together[0].title, parts })
@@ -110,6 +112,7 @@ fn section(runs: &[Run], table: &Comparison, figures: &[Figure]) -> Result<Secti
         model: format!("{}, {}", table.conditions.model, table.conditions.dtype),
         regime: table.conditions.regime(),
         sentences: sentences(table),
+        extra: extra(table).into_iter().map(|(name, _)| name).collect(),
         groups: baseline.into_iter().chain(table.by_ratio().into_iter().map(group)).collect(),
         tasks: if table.tasks.len() > 1 { table.tasks.clone() } else { Vec::new() },
         notes: table.notes(),
@@ -118,7 +121,7 @@ fn section(runs: &[Run], table: &Comparison, figures: &[Figure]) -> Result<Secti
     })
 }
 
-fn line(row: &Row, tasks: &[String]) -> Line {
+fn line(table: &Comparison, row: &Row) -> Line {
     let means = row.means;
     let known = |text: String| if row.estimate.is_some() { text } else { String::new() };
     Line {
@@ -131,7 +134,7 @@ fn line(row: &Row, tasks: &[String]) -> Line {
         interval: row.estimate.map(interval).unwrap_or_default(),
         difference: difference(row).unwrap_or_default(),
         differs: row.differs,
-        worst: row.worst_task().map(|(task, score)| format!("{task} {}", percent(score))).unwrap_or_default(),
+        extra: extra(table).into_iter().map(|(_, show)| show(row)).collect(),
         removed: known(format!("{:.3}", means.achieved_ratio)),
         off_budget: row.off_budget(),
         cache: known(bytes(means.cache_bytes as u128)),
@@ -140,7 +143,8 @@ fn line(row: &Row, tasks: &[String]) -> Line {
         rate: known(format!("{:.1}", means.tokens_per_s)),
         cut_off: row.cut_off,
         errors: row.errors,
-        tasks: tasks
+        tasks: table
+            .tasks
             .iter()
             .map(|task| row.by_task.get(task).map(|score| percent(*score)).unwrap_or_default())
             .collect(),

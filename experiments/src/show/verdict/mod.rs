@@ -10,6 +10,7 @@ use pressroom::pipeline::StopReason;
 
 use crate::results::Record;
 use crate::selections::Kept;
+use crate::task::Metric;
 
 pub use places::{Place, places};
 
@@ -18,6 +19,8 @@ pub use places::{Place, places};
 pub enum Reason {
     /// Nothing was lost.
     Right,
+    /// A graded score that the uncompressed run does not surpass.
+    AsUncompressed,
     /// The press or the model failed with an error.
     Failed,
     /// The answer is there, written in another way than the metric takes.
@@ -68,7 +71,8 @@ impl Case<'_> {
         let missing: Vec<&String> = self.missing();
         let carriers = self.carriers(&missing);
         let reason = self.reason(&missing, &carriers);
-        let also_uncompressed = reason != Reason::Right && self.uncompressed.is_some_and(|full| full.score < 1.0);
+        let lost = !matches!(reason, Reason::Right | Reason::AsUncompressed);
+        let also_uncompressed = lost && self.uncompressed.is_some_and(|full| full.score < 1.0);
         Verdict { reason, also_uncompressed, carriers }
     }
 
@@ -80,8 +84,13 @@ impl Case<'_> {
         if record.score >= 1.0 {
             return Reason::Right;
         }
+        if record.score > 0.0 && self.uncompressed.is_some_and(|full| full.score < 1.0 && record.score >= full.score) {
+            return Reason::AsUncompressed;
+        }
         let told = letters(&record.prediction);
-        if !missing.is_empty() && missing.iter().all(|answer| told.contains(&letters(answer))) {
+        let written = |answer: &&String| told.contains(&letters(answer));
+        let all = if self.alternatives() { missing.iter().any(written) } else { missing.iter().all(written) };
+        if !missing.is_empty() && all {
             return Reason::Misformatted;
         }
         if carriers.iter().any(|(_, heads)| *heads == 0) && self.kept.is_some() {
@@ -111,11 +120,15 @@ impl Case<'_> {
     fn carriers(&self, missing: &[&String]) -> Vec<(usize, usize)> {
         let heads = |token: usize| self.kept.map_or(0, |kept| kept.heads_keeping(token, None));
         let counted = |place: Place| place.map(|token| (token, heads(token))).collect::<Vec<_>>();
-        let best = |answer: &&String| {
-            let all = places(self.text, self.ends, answer).into_iter().map(counted);
-            all.max_by_key(|tokens| tokens.iter().map(|(_, heads)| *heads).min())
-        };
-        missing.iter().filter_map(best).flatten().collect()
+        let least = |tokens: &Vec<(usize, usize)>| tokens.iter().map(|(_, heads)| *heads).min();
+        let best = |answer: &&String| places(self.text, self.ends, answer).into_iter().map(counted).max_by_key(least);
+        let answers = missing.iter().filter_map(best);
+        if self.alternatives() { answers.max_by_key(least).unwrap_or_default() } else { answers.flatten().collect() }
+    }
+
+    /// Whether one of the answers is enough.
+    fn alternatives(&self) -> bool {
+        self.record.metric != Metric::StringMatch
     }
 
     /// Whether an answer that the limit ended was on its way to the right one: it ends with the beginning of it, begins
@@ -149,6 +162,7 @@ impl Verdict {
         let least = least.map(|(place, heads)| (format!("{:?} (token {place})", token(*place).trim()), *heads));
         let told = match (self.reason, least) {
             (Reason::Right, _) => "The answer is right.".into(),
+            (Reason::AsUncompressed, _) => "Nothing is lost: the uncompressed run scores no more.".into(),
             (Reason::Failed, _) => "There is no answer: it failed with an error.".into(),
             (Reason::Misformatted, _) => "Misformatted: the answer is there, written differently.".into(),
             (Reason::CutOff, _) => "Cut off: the limit ended the answer before it was complete.".into(),

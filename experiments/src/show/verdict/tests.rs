@@ -205,4 +205,9 @@ fn what_selections_do_not_tell_is_said() {
     assert!(told(lost.verdict()).contains("it is not the press"));
     let right = Case { record: &uncompressed, ..case(Some(&kept), &context.text, &context.ends) };
     assert_eq!(right.verdict().reason, Reason::Right);
+    // A graded score that is the uncompressed run's is no loss.
+    let graded = Record { score: 0.4, metric: Metric::QaF1, ..record.clone() };
+    let graded =
+        Case { record: &graded, uncompressed: Some(&graded), ..case(Some(&kept), &context.text, &context.ends) };
+    assert_eq!(graded.verdict().reason, Reason::AsUncompressed);
 }
