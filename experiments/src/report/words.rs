@@ -62,7 +62,7 @@ pub fn sentences(table: &Comparison) -> Vec<String> {
     }
     if let Some(resolution) = table.resolution {
         all.push(if resolution >= 1.0 {
-            format!("{samples} samples are too few to resolve any difference with so many comparisons.")
+            format!("{samples} samples are too few to resolve any difference among so many comparisons.")
         } else {
             format!(
                 "With {samples} samples and {} comparisons, differences below about {:.0} points are not resolved.",

@@ -157,4 +157,8 @@ fn the_smallest_difference_is_found_four_times_in_five() {
     assert!((0.09..0.12).contains(&told) && found > 800, "{told}, found {found} of {RUNS} times");
     assert!(smallest_difference(&[0.0; 100], 1) > 0.0 && smallest_difference(&[], 1).is_infinite());
     assert!(smallest_difference(&[0.0, 1.0], 20) > smallest_difference(&[0.0, 1.0], 1));
+    // Six samples that are all lost are told from chance alone, but not among 84 comparisons.
+    let lost = [-1.0; 6];
+    assert!(smallest_difference(&lost, 1) <= 1.0 && sign_flip(&lost, 0) <= ALPHA);
+    assert!(smallest_difference(&lost, 84) > 1.0 && holm(&[sign_flip(&lost, 0)].repeat(84))[0] > ALPHA);
 }
