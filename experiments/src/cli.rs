@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use pressroom::cache::Bits;
 use pressroom::plan::{DeviceChoice, DtypeChoice};
 
 use crate::engine::DEFAULT_MODEL;
@@ -179,7 +180,7 @@ pub struct AskArgs {
     /// Press by name, with default parameters; none: nothing is compressed
     #[arg(long, value_name = "NAME", conflicts_with = "pipeline")]
     pub press: Option<String>,
-    /// TOML file with one [[press]] table
+    /// TOML file with one [[press]] table, and perhaps [cache]
     #[arg(long, value_name = "FILE.toml")]
     pub pipeline: Option<PathBuf>,
     /// A plugin's library, whose presses may be named; repeat it for several
@@ -188,6 +189,9 @@ pub struct AskArgs {
     /// Fraction of the KV pairs that is removed, for a press that has no compression_ratio of its own
     #[arg(long, value_name = "R")]
     pub ratio: Option<f64>,
+    /// Bits of a number in the compressed cache: 2, 4 or 8 (a pipeline's [cache] says more) [default: as the model computes]
+    #[arg(long, value_name = "N", value_parser = bits, conflicts_with = "pipeline")]
+    pub cache_bits: Option<Bits>,
     /// Put the question into the compressed text
     #[arg(long)]
     pub visible: bool,
@@ -221,6 +225,11 @@ pub struct AskArgs {
     /// Print the rendered prompt to standard error
     #[arg(long)]
     pub show_prompt: bool,
+}
+
+fn bits(text: &str) -> Result<Bits, String> {
+    let known = Bits::ALL.into_iter().find(|bits| bits.count().to_string() == text);
+    known.ok_or_else(|| "a number has 2, 4 or 8 bits".to_owned())
 }
 
 /// Arguments of `calibrate`.

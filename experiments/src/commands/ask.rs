@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use pressroom::Error;
+use pressroom::cache::Quantization;
 use pressroom::model::TokenStream;
 use pressroom::pipeline::{
     Answer, Asked, Compressed, DecodeOptions, Prompt, PromptOptions, Question, Regime, StopReason, Truncation, answer,
 };
 use pressroom::plan::{BASELINE, SessionPlan, sessions};
-use pressroom::spec::{PluginSpec, PressSpec, Spec};
+use pressroom::spec::{PluginSpec, PressSpec, Spec, Storage};
 use serde::Serialize;
 
 use super::print;
@@ -72,7 +73,7 @@ pub fn ask(args: &AskArgs) -> Result<()> {
     let layers = folder.config().num_hidden_layers;
     let chosen = match &presses {
         Some(presses) => one_session(sessions(presses, args.ratio.as_slice(), layers)?)?,
-        None => SessionPlan::baseline(),
+        None => SessionPlan::baseline(storage(args)),
     };
     prepare(std::slice::from_ref(&chosen), &folder.facts())?;
     let engine = Engine::load(&folder, args.device, args.dtype)?;
@@ -202,10 +203,19 @@ fn presses_of(args: &AskArgs) -> Result<Option<Vec<PressSpec>>> {
         return Ok(Some(presses));
     }
     match (args.press.as_deref().filter(|name| *name != BASELINE), args.ratio) {
-        (Some(name), ratio) => Ok(Some(vec![PressSpec::named(name, ratio, &registry_with(&args.plugin, &[])?)?])),
+        (Some(name), ratio) => {
+            let mut press = PressSpec::named(name, ratio, &registry_with(&args.plugin, &[])?)?;
+            press.caches = vec![storage(args)];
+            Ok(Some(vec![press]))
+        }
         (None, Some(_)) => anyhow::bail!("--ratio needs a press: add --press NAME"),
         (None, None) => Ok(None),
     }
+}
+
+/// How the arguments say that the cache is stored.
+fn storage(args: &AskArgs) -> Storage {
+    args.cache_bits.map(Quantization::of)
 }
 
 fn one_session(mut sessions: Vec<SessionPlan>) -> Result<SessionPlan> {

@@ -142,7 +142,7 @@ fn quantization(layout: BenchLayout) -> Option<Quantization> {
         BenchLayout::Int4 => Bits::Four,
         BenchLayout::Int2 => Bits::Two,
     };
-    Some(Quantization { bits, group: 64, residual: 128 })
+    Some(Quantization::of(bits))
 }
 
 /// Decodes with `batch` forks of a cache; every step is a time.

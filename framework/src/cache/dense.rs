@@ -2,7 +2,8 @@
 
 use tch::Tensor;
 
-use super::{Layout, tensor_bytes};
+use super::quantized::Quantized;
+use super::{Layout, Quantization, tensor_bytes};
 use crate::error::Result;
 use pressroom_kernels::attention::{Extent, Mask, Part};
 
@@ -39,6 +40,10 @@ impl Layout for Dense {
 
     fn share(&self) -> Box<dyn Layout> {
         Box::new(Self { keys: self.keys.shallow_clone(), values: self.values.shallow_clone() })
+    }
+
+    fn quantized(&self, options: Quantization) -> Result<Box<dyn Layout>> {
+        Ok(Box::new(Quantized::of(self, options)?))
     }
 
     fn head(&self, head: usize) -> Result<(Tensor, Tensor)> {

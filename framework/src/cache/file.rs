@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::tensors;
 
 /// Names that `layout` may have in a file.
-pub(super) const KNOWN_LAYOUTS: [&str; 5] =
-    [Dense::NAME, Ragged::NAME, Quantized::NAME, "pruned-dense", "pruned-ragged"];
+pub(super) const KNOWN_LAYOUTS: [&str; 6] =
+    [Dense::NAME, Ragged::NAME, Quantized::NAME, "pruned-dense", "pruned-ragged", "pruned-quantized"];
 
 /// Marks the file's kind and version in its metadata.
 const FORMAT: &str = "pressroom-kv-cache-1";

@@ -227,8 +227,8 @@ impl LayerCache {
         Ok((Tensor::f_stack(&keys, 0)?, Tensor::f_stack(&values, 0)?))
     }
 
-    /// The cache that a selection over all its entries (prefix, then tail) leaves; the result has an empty tail.
-    /// `selection` is for a batch of one.
+    /// The cache that a selection over all its entries (prefix, then tail) leaves; the result has an empty tail, and is
+    /// quantized where this cache is. `selection` is for a batch of one.
     ///
     /// # Errors
     /// Entries differ in number per head while the selection keeps the same of each, an index is out of range, or
@@ -260,11 +260,19 @@ impl LayerCache {
             None => join(&values)?,
         };
         let mut caches = Self::from_kept(&join(&keys)?, &values, selection, lengths.len() as i64)?;
-        caches.pop().ok_or_else(|| Error::input("a selection for no sequence"))
+        let left = caches.pop().ok_or_else(|| Error::input("a selection for no sequence"))?;
+        match self.prefix.quantization() {
+            Some(options) => left.quantized(options),
+            None => Ok(left),
+        }
     }
 
-    pub(super) fn quantized(&self, options: Quantization) -> Result<Self> {
-        Ok(Self { prefix: Box::new(Quantized::of(self.prefix.as_ref(), options)?), tail: self.tail.fork()? })
+    /// The same cache with its prefix quantized; appended tokens keep full precision.
+    ///
+    /// # Errors
+    /// A group cannot be, or a value is not within float16.
+    pub fn quantized(&self, options: Quantization) -> Result<Self> {
+        Ok(Self { prefix: self.prefix.quantized(options)?, tail: self.tail.fork()? })
     }
 
     pub(super) fn forget(&mut self, tokens: i64) -> Result<()> {

@@ -14,7 +14,7 @@ mod ragged;
 mod tail;
 
 pub use layer::LayerCache;
-pub use pressroom_kernels::quantized::Bits;
+pub use pressroom_kernels::quantized::{Bits, Format, KeySteps};
 pub use quantized::Quantization;
 
 use tch::{Device, Kind, Tensor};
@@ -41,6 +41,17 @@ pub trait Layout: std::fmt::Debug + Send {
 
     /// Another handle on the same storage.
     fn share(&self) -> Box<dyn Layout>;
+
+    /// The same pairs as small integers.
+    ///
+    /// # Errors
+    /// A group cannot be, or a value is not within float16.
+    fn quantized(&self, options: Quantization) -> Result<Box<dyn Layout>>;
+
+    /// How the pairs are quantized, if they are.
+    fn quantization(&self) -> Option<Quantization> {
+        None
+    }
 
     /// Keys and values of one KV head, each `[length, head_dim]`.
     ///
@@ -124,7 +135,7 @@ impl KvCache {
     /// The same cache with the prefix of every layer quantized; appended tokens keep full precision.
     ///
     /// # Errors
-    /// A byte's codes do not divide the channels of a head, or a value is not within float16.
+    /// A group cannot be, or a value is not within float16.
     pub fn quantized(&self, options: Quantization) -> Result<Self> {
         let layers = self.layers.iter().map(|layer| layer.quantized(options)).collect::<Result<_>>()?;
         Ok(Self { layers, position: self.position })

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Layout, tensor_bytes};
+use super::{Layout, Quantization, tensor_bytes};
 use crate::error::{During, Error, Result};
 use pressroom_kernels::attention::Part;
 
@@ -14,6 +14,8 @@ pub(super) struct Pruned {
     stored: Box<dyn Layout>,
     /// Kept channels, ascending, int64 `[kv_heads, channels]`.
     channels: Tensor,
+    /// The same for the kernels.
+    lists: Vec<Vec<i64>>,
     head_dim: i64,
 }
 
@@ -33,7 +35,14 @@ impl Pruned {
                 stored.lengths().len()
             )));
         }
-        Ok(Self { stored, channels: channels.f_contiguous()?, head_dim })
+        let lists = Vec::try_from(&channels)?;
+        Ok(Self { stored, channels: channels.f_contiguous()?, lists, head_dim })
+    }
+
+    /// The same channels of what is stored otherwise.
+    fn over(&self, stored: Box<dyn Layout>) -> Self {
+        let (channels, lists) = (self.channels.shallow_clone(), self.lists.clone());
+        Self { stored, channels, lists, head_dim: self.head_dim }
     }
 }
 
@@ -53,15 +62,23 @@ impl Layout for Pruned {
                 Part::Rows { keys, values, extent, .. } => {
                     Part::Pruned { keys, values, extent, channels: &self.channels }
                 }
-                _ => return Err(Error::input("only plain rows can have fewer key channels")),
+                Part::Quantized { store, .. } => Part::Quantized { store, channels: Some(&self.lists) },
+                _ => return Err(Error::input("only plain rows and codes can have fewer key channels")),
             };
         }
         Ok(parts)
     }
 
     fn share(&self) -> Box<dyn Layout> {
-        let channels = self.channels.shallow_clone();
-        Box::new(Self { stored: self.stored.share(), channels, head_dim: self.head_dim })
+        Box::new(self.over(self.stored.share()))
+    }
+
+    fn quantized(&self, options: Quantization) -> Result<Box<dyn Layout>> {
+        Ok(Box::new(self.over(self.stored.quantized(options)?)))
+    }
+
+    fn quantization(&self) -> Option<Quantization> {
+        self.stored.quantization()
     }
 
     fn head(&self, head: usize) -> Result<(Tensor, Tensor)> {
@@ -73,7 +90,8 @@ impl Layout for Pruned {
     }
 
     fn bytes(&self) -> usize {
-        self.stored.bytes() + tensor_bytes(&self.channels)
+        // The channels are there twice.
+        self.stored.bytes() + 2 * tensor_bytes(&self.channels)
     }
 
     fn tensors(&self) -> Result<Vec<(&'static str, Tensor)>> {

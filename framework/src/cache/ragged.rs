@@ -2,7 +2,8 @@
 
 use tch::Tensor;
 
-use super::{Layout, tensor_bytes};
+use super::quantized::Quantized;
+use super::{Layout, Quantization, tensor_bytes};
 use crate::error::{Error, Result};
 use pressroom_kernels::attention::{Extent, Mask, Part};
 
@@ -56,6 +57,10 @@ impl Layout for Ragged {
 
     fn share(&self) -> Box<dyn Layout> {
         Box::new(self.handle())
+    }
+
+    fn quantized(&self, options: Quantization) -> Result<Box<dyn Layout>> {
+        Ok(Box::new(Quantized::of(self, options)?))
     }
 
     fn head(&self, head: usize) -> Result<(Tensor, Tensor)> {

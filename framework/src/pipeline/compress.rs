@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use super::session::{Compressed, Decoding, Session};
+use super::session::{Compressed, Session};
 use crate::cache::{KvCache, LayerCache};
 use crate::error::{Error, Result};
 use crate::hooks::{self, AttentionHook};
@@ -66,8 +66,7 @@ pub fn compress(model: &Llama, context: ContextTokens<'_>, pipelines: &[&Pipelin
                     None => return Err(due()),
                 };
                 let selections = select(stage, scores)?;
-                let decoding = pipeline.decoding().map(|press| Decoding::new(press.clone(), context.seed));
-                Compressed::from_selections(full, &selections, decoding)
+                Compressed::from_selections(full, &selections, pipeline, context.seed)
             }
         })
         .collect())

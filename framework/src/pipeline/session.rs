@@ -44,7 +44,7 @@ pub struct Compressed {
 }
 
 impl Decoding {
-    pub(super) fn new(press: Arc<dyn DecodingPress>, seed: u64) -> Self {
+    fn new(press: Arc<dyn DecodingPress>, seed: u64) -> Self {
         Self { press, moved: Vec::new(), observed: Vec::new(), seed }
     }
 
@@ -95,7 +95,9 @@ impl AttentionHook for Session {
             decoding.observe(view, &selection)?;
         }
         self.decisions.push(selection.to_lists(view.geometry().kv_heads as usize, view.tokens())?);
-        self.layers.append(&mut view.compress(&selection)?);
+        for layer in view.compress(&selection)? {
+            self.layers.push(self.pipeline.store(layer)?);
+        }
         self.end = match &selection.edits().positions {
             Some(positions) => self.end.max(positions.f_max()?.f_int64_value(&[])? + 1),
             None => view.context_end(),
@@ -122,14 +124,16 @@ impl Compressed {
         1.0 - lengths.iter().flatten().sum::<i64>() as f64 / full.max(1) as f64
     }
 
-    /// What `selections`, one for each layer, leave of the full cache of a context: perhaps nothing of a layer.
+    /// What `selections`, one for each layer, leave of the full cache of a context, stored as `pipeline` says: perhaps
+    /// nothing of a layer.
     ///
     /// # Errors
     /// A selection does not fit its layer, or nothing at all is kept.
     pub(super) fn from_selections(
         full: &KvCache,
         selections: &[Selection],
-        decoding: Option<Decoding>,
+        pipeline: &Pipeline,
+        seed: u64,
     ) -> Result<Self> {
         let (mut layers, mut decisions) = (Vec::new(), Vec::new());
         for (index, (layer, selection)) in full.layers().iter().zip(selections).enumerate() {
@@ -139,11 +143,12 @@ impl Compressed {
                 .check_fit(1, lengths.len() as i64, entries)
                 .map_err(|error| Error::input(format!("layer {index}: {error}")))?;
             decisions.push(selection.to_lists(lengths.len(), entries)?);
-            layers.push(layer.select(selection)?);
+            layers.push(pipeline.store(layer.select(selection)?)?);
         }
         if decisions.iter().flatten().all(Vec::is_empty) {
             return Err(Error::input("nothing at all is kept of any layer"));
         }
+        let decoding = pipeline.decoding().map(|press| Decoding::new(press.clone(), seed));
         Ok(Self { cache: KvCache::from_layers(layers, full.position()), decisions, decoding })
     }
 }

@@ -25,7 +25,7 @@ pub struct Plan {
     /// How it runs; of this, only the seed is stored.
     #[serde(flatten)]
     pub run: RunSpec,
-    /// The sessions, the uncompressed baseline first if it is part of the run.
+    /// The sessions, the uncompressed baseline first if it is part of the run, also as the layouts store it.
     pub sessions: Vec<SessionPlan>,
 }
 
@@ -35,7 +35,12 @@ impl Plan {
     /// # Errors
     /// [`crate::Error::Spec`] with every list of ratios that does not fit the model's layers.
     pub fn resolve(spec: &Spec, config: &LlamaConfig) -> Result<Self> {
-        let mut all = if spec.run.baseline { vec![SessionPlan::baseline()] } else { Vec::new() };
+        // What a layout costs alone is part of the comparison; what costs nothing is there whatever the layouts are.
+        let mut all = Vec::new();
+        if spec.run.baseline {
+            let quantized = spec.caches.iter().copied().filter(Option::is_some);
+            all.extend(std::iter::once(None).chain(quantized).map(SessionPlan::baseline));
+        }
         all.extend(sessions(&spec.presses, &spec.sweep, config.num_hidden_layers)?);
         Ok(Self { model: spec.model.clone(), task: spec.task.clone(), run: spec.run.clone(), sessions: all })
     }

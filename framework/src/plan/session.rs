@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::press::{Budget, Budgeting, Pipeline, Stage};
-use crate::spec::{BudgetSpec, Mistakes, PressConfig, PressSpec, StageSpec, ratios_missing};
+use crate::spec::{BudgetSpec, Mistakes, PressConfig, PressSpec, StageSpec, Storage, labelled, ratios_missing};
 
 /// Label of the uncompressed baseline.
 pub const BASELINE: &str = "none";
@@ -33,6 +33,9 @@ pub struct SessionPlan {
     pub positions: PositionRule,
     /// The presses in order, with their ratios.
     pub stages: Vec<StagePlan>,
+    /// How what they leave is stored; absent: as the model computes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Storage,
     /// What runs on every layer.
     #[serde(skip)]
     pub pipeline: Pipeline,
@@ -66,19 +69,20 @@ impl StagePlan {
 }
 
 impl SessionPlan {
-    fn new(label: String, ratio: Option<f64>, stages: Vec<StagePlan>, pipeline: Pipeline) -> Self {
+    fn new(label: &str, ratio: Option<f64>, stages: Vec<StagePlan>, pipeline: Pipeline) -> Self {
         let positions = if pipeline.moves_keys() { PositionRule::Kept } else { PositionRule::Uncompressed };
-        Self { label, ratio, identity: pipeline.identity(), positions, stages, pipeline }
+        let (cache, identity) = (pipeline.storage(), pipeline.identity());
+        Self { label: labelled(label, cache), ratio, identity, positions, stages, cache, pipeline }
     }
 
-    /// Nothing compressed.
-    pub fn baseline() -> Self {
-        Self::new(BASELINE.into(), Some(0.0), Vec::new(), Pipeline::default())
+    /// Nothing evicted, and stored so.
+    pub fn baseline(cache: Storage) -> Self {
+        Self::new(BASELINE, Some(0.0), Vec::new(), Pipeline::default().stored(cache))
     }
 }
 
 /// Resolves presses for a model of `layers` layers: those with ratios of their own give one session, the others
-/// one for each ratio of `sweep`.
+/// one for each ratio of `sweep`; and of each of these one for each layout.
 ///
 /// # Errors
 /// [`Error::Spec`] with every list of ratios of the wrong length, or every press without a ratio if there is no sweep.
@@ -97,19 +101,21 @@ pub fn sessions(presses: &[PressSpec], sweep: &[f64], layers: usize) -> Result<V
     mistakes.report(&first.source).map_err(Error::Spec)?;
     let mut all = Vec::new();
     for press in presses {
-        if press.takes_ratio() {
-            for &ratio in sweep {
-                all.push(session(press, &BudgetSpec::Same(Budget::from_ratio(ratio)?), layers)?);
+        let swept: Vec<Budget> = match press.takes_ratio() {
+            true => sweep.iter().map(|ratio| Budget::from_ratio(*ratio)).collect::<Result<_>>()?,
+            false => vec![Budget::ALL],
+        };
+        for budget in swept {
+            for &cache in &press.caches {
+                all.push(session(press, &BudgetSpec::Same(budget), cache, layers)?);
             }
-        } else {
-            all.push(session(press, &BudgetSpec::Same(Budget::ALL), layers)?);
         }
     }
     Ok(all)
 }
 
 /// One session; `swept` is the ratio of the stages without a budget.
-fn session(press: &PressSpec, swept: &BudgetSpec, layers: usize) -> Result<SessionPlan> {
+fn session(press: &PressSpec, swept: &BudgetSpec, cache: Storage, layers: usize) -> Result<SessionPlan> {
     let (mut stages, mut plans) = (Vec::new(), Vec::new());
     for stage in &press.stages {
         let budgets = stage.budget.as_ref().unwrap_or(swept).layers(layers).map_err(Error::Input)?;
@@ -117,7 +123,7 @@ fn session(press: &PressSpec, swept: &BudgetSpec, layers: usize) -> Result<Sessi
         stages.push(Stage { method: stage.method.clone(), budgets });
     }
     let ratio = shown_ratio(&plans, layers);
-    Ok(SessionPlan::new(press.label.clone(), ratio, plans, Pipeline::new(stages, layers)?))
+    Ok(SessionPlan::new(&press.label, ratio, plans, Pipeline::new(stages, layers)?.stored(cache)))
 }
 
 /// The fraction that `stages` remove together, mean over layers, if it can be told before a context is there.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::compose::{by_head, compose};
 use super::{Budget, ContextPress, DecodingPress, Kept, Method, ModelFacts, Needs, Press, Selection};
+use crate::cache::{LayerCache, Quantization};
 use crate::error::{Error, Result};
 use crate::view::{LayerView, union_of};
 
@@ -16,13 +17,15 @@ pub struct Stage {
     pub budgets: Vec<Budget>,
 }
 
-/// Presses applied one after another; each sees what the one before has left. Empty: keep everything.
+/// Presses applied one after another, each sees what the one before has left, and how the last one's leavings are
+/// stored. Empty: keep everything.
 #[derive(Clone, Default)]
 pub struct Pipeline {
     identity: Vec<String>,
     layers: Vec<LayerStage>,
     context: Option<ContextStage>,
     decoding: Option<Arc<dyn DecodingPress>>,
+    storage: Option<Quantization>,
 }
 
 /// A press that decides layer by layer.
@@ -74,6 +77,27 @@ impl Pipeline {
             }
         }
         Ok(pipeline)
+    }
+
+    /// The same pipeline, which stores what it leaves as small integers; `None`: as the model computed it.
+    pub fn stored(self, storage: Option<Quantization>) -> Self {
+        Self { storage, ..self }
+    }
+
+    /// How what it leaves is stored.
+    pub fn storage(&self) -> Option<Quantization> {
+        self.storage
+    }
+
+    /// A layer of what the stages have left, as it is to be stored.
+    ///
+    /// # Errors
+    /// It cannot be quantized.
+    pub fn store(&self, layer: LayerCache) -> Result<LayerCache> {
+        match self.storage {
+            Some(quantization) => layer.quantized(quantization),
+            None => Ok(layer),
+        }
     }
 
     /// What the stages read together during the prefill.

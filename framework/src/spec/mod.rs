@@ -1,6 +1,7 @@
 //! Experiments and pipelines in TOML, as written: names are known, values are in range, nothing is loaded.
 
 mod budget;
+mod cache;
 mod overrides;
 mod params;
 mod plugin;
@@ -13,11 +14,13 @@ mod table;
 mod task;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
 pub use budget::BudgetSpec;
+pub use cache::{Storage, labelled};
 pub use overrides::apply_overrides;
 pub use plugin::PluginSpec;
 pub use press::{PressConfig, PressSpec, StageSpec};
@@ -31,6 +34,7 @@ pub(crate) use report::Mistakes;
 pub(crate) use table::Choice;
 
 use press::PressReader;
+use sections::SweepSpec;
 use table::{Node, Table, kind};
 
 use crate::error::{Error, Result};
@@ -47,6 +51,8 @@ pub struct Spec {
     pub presses: Vec<PressSpec>,
     /// `[sweep] compression_ratio`: the ratios of every press that has none of its own.
     pub sweep: Vec<f64>,
+    /// `[cache]`, or `[sweep] cache`: how the baseline, and every press that does not say so itself, is stored.
+    pub caches: Vec<Storage>,
     /// `[run]`
     pub run: RunSpec,
     /// What is odd but no mistake.
@@ -70,15 +76,18 @@ impl Spec {
             .and_then(|table| TaskSpec::read(table, tasks, &mut mistakes));
         let run = section(&mut root, "run", "output = \"runs/first\"", &mut mistakes)
             .and_then(|table| RunSpec::read(table, &mut mistakes));
-        let (presses, complete) = presses(&mut root, registry, &source, &mut mistakes);
         let sweep_span = root.key_span("sweep");
-        let sweep = root.table("sweep", &mut mistakes).map(|table| sections::sweep(table, &mut mistakes));
+        let swept = root.get("sweep").is_some();
+        let sweep = root.table("sweep", &mut mistakes).map(|table| SweepSpec::read(table, &mut mistakes));
+        let sweep = sweep.unwrap_or_default();
+        let caches = caches(&mut root, sweep.caches, &mut mistakes);
+        let (presses, complete) = presses(&mut root, &caches, registry, &source, &mut mistakes);
         if complete {
-            if sweep.is_some() && !presses.iter().any(PressSpec::takes_ratio) {
+            if sweep.compression_ratio.is_some() && !presses.iter().any(PressSpec::takes_ratio) {
                 let warning = mistakes.warn(sweep_span, "[sweep] changes nothing: every press has its own ratio");
                 warning.help("remove [sweep], or the `compression_ratio` of the presses it is for");
             }
-            if root.get("sweep").is_none() {
+            if !swept || sweep.cache_only {
                 ratios_missing(&presses, &mut mistakes);
             }
             if presses.is_empty() && run.as_ref().is_some_and(|run| !run.baseline) {
@@ -94,13 +103,14 @@ impl Spec {
             model: model.ok_or_else(incomplete)?,
             task: task.ok_or_else(incomplete)?,
             presses,
-            sweep: sweep.flatten().unwrap_or_default(),
+            sweep: sweep.compression_ratio.unwrap_or_default(),
+            caches,
             run: run.ok_or_else(incomplete)?,
             warnings,
         })
     }
 
-    /// Reads a pipeline: a file with `[[press]]` (and `[[plugin]]`) only.
+    /// Reads a pipeline: a file with `[[press]]` (and `[[plugin]]` and `[cache]`) only.
     ///
     /// # Errors
     /// As [`Spec::parse`]; also a section that belongs to an experiment, or no press at all.
@@ -110,7 +120,8 @@ impl Spec {
         let mut mistakes = Mistakes::default();
         let mut root = Table::new("a pipeline", 0..0, &root);
         plugin::plugins(&mut root, &source, &mut mistakes);
-        let (presses, complete) = presses(&mut root, registry, &source, &mut mistakes);
+        let caches = caches(&mut root, None, &mut mistakes);
+        let (presses, complete) = presses(&mut root, &caches, registry, &source, &mut mistakes);
         if complete && presses.is_empty() {
             mistakes.add(0..0, "a pipeline needs a [[press]]").help("[[press]] and below it name = \"...\"");
         }
@@ -159,15 +170,35 @@ fn repeated<'a>(root: &mut Table<'a>, name: &str, mistakes: &mut Mistakes) -> Op
     Some(tables)
 }
 
+/// How presses are stored that do not say so themselves: as `[cache]` says, or in each layout of the sweep.
+fn caches(root: &mut Table<'_>, swept: Option<(Vec<Storage>, Range<usize>)>, mistakes: &mut Mistakes) -> Vec<Storage> {
+    let span = root.key_span("cache");
+    let one = root.get("cache").map(|node| {
+        let table = Table::of("[cache]", node, mistakes)?;
+        cache::quantization(table, mistakes)
+    });
+    match (one, swept) {
+        (None, None) => vec![None],
+        (Some(one), None) => vec![one],
+        (None, Some((all, _))) => all,
+        (Some(one), Some((_, key))) => {
+            let mistake = mistakes.add(key, "the layout is either that of [cache], or swept");
+            mistake.other(span, "and here is [cache]").help("put its table into the list");
+            vec![one]
+        }
+    }
+}
+
 /// All presses that could be read, and whether that is all there are.
 fn presses(
     root: &mut Table<'_>,
+    caches: &[Storage],
     registry: &Registry,
     source: &Arc<Source>,
     mistakes: &mut Mistakes,
 ) -> (Vec<PressSpec>, bool) {
     let Some(nodes) = repeated(root, "press", mistakes) else { return (Vec::new(), false) };
-    let mut reader = PressReader { registry, source: source.clone(), labels: BTreeMap::new() };
+    let mut reader = PressReader { registry, caches, source: source.clone(), labels: BTreeMap::new() };
     let presses: Vec<PressSpec> = nodes.iter().filter_map(|node| reader.read(node, mistakes)).collect();
     let complete = presses.len() == nodes.len();
     (presses, complete)

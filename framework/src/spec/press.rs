@@ -8,6 +8,7 @@ use serde::Serialize;
 use toml::de::DeValue;
 
 use super::budget::BudgetSpec;
+use super::cache::{Storage, labelled, storage};
 use super::params::params;
 use super::report::{Mistakes, Source};
 use super::spelling;
@@ -64,6 +65,8 @@ pub struct PressSpec {
     pub label: String,
     /// Its methods in the order they are applied; one unless it is a chain.
     pub stages: Vec<StageSpec>,
+    /// How what it leaves is stored: a session for each.
+    pub caches: Vec<Storage>,
     /// The file it was read from.
     pub(crate) source: Arc<Source>,
 }
@@ -99,7 +102,7 @@ impl PressSpec {
         let params = with_defaults(&entry.info().params, Params::new());
         let config = PressConfig { name: name.to_owned(), params, wraps: BTreeMap::new() };
         let stage = StageSpec { config, method, budgeting, budget, span: 0..0 };
-        Ok(Self { label: name.to_owned(), stages: vec![stage], source: Arc::default() })
+        Ok(Self { label: name.to_owned(), stages: vec![stage], caches: vec![None], source: Arc::default() })
     }
 
     /// Whether a stage has no budget of its own, so that it takes a ratio from outside (a sweep, `--ratio`).
@@ -118,6 +121,8 @@ impl StageSpec {
 /// Reads `[[press]]` tables; labels are unique over all of them.
 pub(super) struct PressReader<'r> {
     pub(super) registry: &'r Registry,
+    /// Layouts of those that name none.
+    pub(super) caches: &'r [Storage],
     pub(super) source: Arc<Source>,
     /// Labels so far with their places.
     pub(super) labels: BTreeMap<String, Range<usize>>,
@@ -128,8 +133,12 @@ impl PressReader<'_> {
     pub(super) fn read(&mut self, node: &Node<'_>, mistakes: &mut Mistakes) -> Option<PressSpec> {
         let mut table = method_table("[[press]]", node, mistakes)?;
         let label = table.text("label", mistakes);
+        let caches = match table.get("cache") {
+            Some(node) => storage(node, mistakes).into_iter().collect(),
+            None => self.caches.to_vec(),
+        };
         if let Some((label, span)) = &label {
-            self.claim(label, span.clone(), mistakes);
+            self.claim(label, &caches, span.clone(), mistakes);
         }
         let stages = match (table.get("name"), table.get("chain")) {
             (None, Some(chain)) => self.whole_chain(table, "chain", chain, mistakes),
@@ -151,25 +160,32 @@ impl PressReader<'_> {
             Some((label, _)) => label.to_owned(),
             None => {
                 let label = stages.iter().map(|stage| stage.config.label()).collect::<Vec<_>>().join(" > ");
-                self.claim(&label, node.span(), mistakes);
+                self.claim(&label, &caches, node.span(), mistakes);
                 label
             }
         };
-        Some(PressSpec { label, stages, source: self.source.clone() })
+        Some(PressSpec { label, stages, caches, source: self.source.clone() })
     }
 
-    fn claim(&mut self, label: &str, span: Range<usize>, mistakes: &mut Mistakes) {
-        if label == BASELINE {
+    /// Takes a label, which every session of the press begins with.
+    fn claim(&mut self, label: &str, caches: &[Storage], span: Range<usize>, mistakes: &mut Mistakes) {
+        if label.split(" + ").next() == Some(BASELINE) {
             let mistake = mistakes.add(span, format!("the label `{BASELINE}` is the uncompressed baseline's"));
             mistake.help("choose another label");
-        } else if label.chars().any(char::is_control) || label.trim() != label {
+            return;
+        }
+        if label.chars().any(char::is_control) || label.trim() != label {
             let mistake = mistakes.add(span, "a label is one line of text without spaces around it");
             mistake.help("it names the press in tables");
-        } else if let Some(first) = self.labels.get(label) {
-            let mistake = mistakes.add(span, format!("there are two presses called `{label}`"));
-            mistake.other(first.clone(), "the first one").help("tell them apart: label = \"...\"");
-        } else {
-            self.labels.insert(label.to_owned(), span);
+            return;
+        }
+        for label in caches.iter().map(|storage| labelled(label, *storage)) {
+            if let Some(first) = self.labels.get(&label) {
+                let mistake = mistakes.add(span, format!("there are two presses called `{label}`"));
+                mistake.other(first.clone(), "the first one").help("tell them apart: label = \"...\"");
+                return;
+            }
+            self.labels.insert(label, span.clone());
         }
     }
 
@@ -191,6 +207,7 @@ impl PressReader<'_> {
             let stage = method_table("a press of the chain", item, mistakes).and_then(|mut table| {
                 table.refuse("label", "only the [[press]] has a label", mistakes);
                 table.refuse("chain", "chains are not nested; write its presses into this chain", mistakes);
+                table.refuse("cache", "the whole chain has one: cache = { bits = 4 } beside it", mistakes);
                 Some((self.stage(table, mistakes)?, item.span()))
             });
             stages.push(stage);
@@ -336,6 +353,7 @@ pub(super) fn inner_table<'a>(name: &str, key: &str, node: &'a Node<'a>, mistake
         inner.refuse(key, &format!("set it on `{name}`, which decides"), mistakes);
     }
     inner.refuse("label", "only the [[press]] has a label", mistakes);
+    inner.refuse("cache", &format!("set it on `{name}`"), mistakes);
     inner.refuse("chain", "a wrapper wraps one press; put the wrapper into a chain instead", mistakes);
     Some(inner)
 }

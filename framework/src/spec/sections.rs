@@ -1,12 +1,14 @@
 //! The sections `[model]`, `[sweep]` and `[run]`.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::budget::budget;
+use super::cache::{Storage, storages};
 use super::report::Mistakes;
-use super::table::{Table, list};
+use super::table::{Node, Table, list};
 use crate::plan::{DeviceChoice, DtypeChoice, MemoryBudget};
 use crate::press::Budget;
 
@@ -56,13 +58,34 @@ impl ModelSpec {
     }
 }
 
-/// `[sweep] compression_ratio`.
-pub(super) fn sweep(mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<Vec<f64>> {
-    let help = "compression_ratio = [0.25, 0.5, 0.75]";
-    let node = table.require("compression_ratio", help, mistakes);
-    table.finish(mistakes);
+/// `[sweep]`: what is compared of every press that leaves it open.
+#[derive(Default)]
+pub(super) struct SweepSpec {
+    pub(super) compression_ratio: Option<Vec<f64>>,
+    /// Layouts, and where they are named.
+    pub(super) caches: Option<(Vec<Storage>, Range<usize>)>,
+    /// Whether no ratios are written, only layouts.
+    pub(super) cache_only: bool,
+}
+
+impl SweepSpec {
+    pub(super) fn read(mut table: Table<'_>, mistakes: &mut Mistakes) -> Self {
+        let (ratios, caches) = (table.get("compression_ratio"), table.get("cache"));
+        if ratios.is_none() && caches.is_none() {
+            let mistake = mistakes.add(table.span(), "`sweep` has no `compression_ratio`, and no `cache`");
+            mistake.help("compression_ratio = [0.25, 0.5, 0.75]");
+        }
+        let cache_only = ratios.is_none() && caches.is_some();
+        let key = table.key_span("cache");
+        let caches = caches.map(|node| (storages(node, mistakes).unwrap_or_default(), key));
+        table.finish(mistakes);
+        Self { compression_ratio: ratios.and_then(|node| swept_ratios(node, mistakes)), caches, cache_only }
+    }
+}
+
+fn swept_ratios(node: &Node<'_>, mistakes: &mut Mistakes) -> Option<Vec<f64>> {
     let mut ratios: Vec<f64> = Vec::new();
-    for item in list("compression_ratio", node?, mistakes)? {
+    for item in list("compression_ratio", node, mistakes)? {
         let Some(ratio) = budget(item, mistakes).and_then(Budget::as_ratio) else { continue };
         if ratios.contains(&ratio) {
             mistakes.add(item.span(), format!("the ratio {ratio} is there twice")).help("remove one of them");

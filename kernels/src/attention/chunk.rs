@@ -28,11 +28,11 @@ pub(super) struct Queries<'a, F> {
 }
 
 impl<'a, F> Queries<'a, F> {
-    fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.tokens * self.group
     }
 
-    fn row(&self, row: usize) -> &'a [F] {
+    pub(super) fn row(&self, row: usize) -> &'a [F] {
         let start = row / self.group * self.token_stride + row % self.group * self.head_dim;
         &self.factors[start..start + self.head_dim]
     }

@@ -126,7 +126,7 @@ impl<'a> Plan<'a> {
                             plan.states.push((start, state, head));
                             1
                         }
-                        Part::Quantized(_) => {
+                        Part::Quantized { .. } => {
                             return Err(TchError::Shape("quantized keys have no kernel on a GPU yet".into()));
                         }
                     };

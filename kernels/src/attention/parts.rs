@@ -33,7 +33,12 @@ pub enum Part<'a> {
         channels: &'a Tensor,
     },
     /// Keys and values as small integers; every query sees them all.
-    Quantized(&'a Quantized),
+    Quantized {
+        /// Codes and scales.
+        store: &'a Quantized,
+        /// Channels that the keys of each KV head have of the query's; `None`: all.
+        channels: Option<&'a [Vec<i64>]>,
+    },
     /// Attention that a layout with a storage of its own has computed.
     State(AttentionState),
 }
@@ -88,19 +93,24 @@ pub fn attend_parts(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64, s
     let rows = || {
         sequences.iter().flat_map(|sequence| &sequence.parts).filter_map(|part| match part {
             Part::Rows { keys, values, .. } | Part::Pruned { keys, values, .. } => Some([*keys, *values]),
-            Part::Quantized(_) | Part::State(_) => None,
+            Part::Quantized { .. } | Part::State(_) => None,
         })
     };
     let alike = rows().flatten().all(|tensor| tensor.kind() == query.kind() && tensor.is_contiguous());
+    // Codes have no kernel on a GPU yet.
+    let packed =
+        sequences.iter().flat_map(|sequence| &sequence.parts).any(|part| matches!(part, Part::Quantized { .. }));
     match Choice::of(std::iter::once(query).chain(rows().flatten()).map(Some))? {
         Choice::Kernels(level) if alike => match on(level, query, sequences, kv_heads, scale)? {
             Some(output) => Ok(output),
             None => by_states(query, sequences, scale),
         },
-        Choice::Gpu(index) if alike => match gpu::attend(cuda::gpu(index)?, query, sequences, kv_heads, scale)? {
-            Some(output) => Ok(output),
-            None => by_states(query, sequences, scale),
-        },
+        Choice::Gpu(index) if alike && !packed => {
+            match gpu::attend(cuda::gpu(index)?, query, sequences, kv_heads, scale)? {
+                Some(output) => Ok(output),
+                None => by_states(query, sequences, scale),
+            }
+        }
         _ => by_states(query, sequences, scale),
     }
 }
@@ -149,10 +159,18 @@ fn check(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64) -> Result<()
                     )));
                 }
             }
-            Part::Quantized(store) => {
-                let width = store.key_codes.size2()?.1 * store.bits.per_byte();
-                if width != head_dim || store.indptr.len() as i64 != kv_heads + 1 {
-                    return Err(misfit(format!("quantized keys of {width} channels, {:?}", store.indptr)));
+            Part::Quantized { store, channels } => {
+                let [key_channels, value_channels] = store.channels();
+                let complete = match channels {
+                    None => key_channels == head_dim,
+                    Some(lists) => {
+                        let inside = |list: &Vec<i64>| list.iter().all(|channel| (0..head_dim).contains(channel));
+                        lists.len() as i64 == kv_heads
+                            && lists.iter().all(|list| list.len() as i64 == key_channels && inside(list))
+                    }
+                };
+                if !complete || value_channels != head_dim || store.indptr.len() as i64 != kv_heads + 1 {
+                    return Err(misfit(format!("quantized keys of {key_channels} channels, {:?}", store.indptr)));
                 }
             }
             Part::State(state) => {
@@ -176,6 +194,24 @@ fn fits(extent: Extent<'_>, data: &Tensor, width: i64, kv_heads: i64) -> bool {
     inside && data.size().last() == Some(&width)
 }
 
+/// Attention of `query`, `[heads, queries, head_dim]`, over what was quantized, in float32.
+fn quantized(
+    query: &Tensor,
+    store: &Quantized,
+    channels: Option<&[Vec<i64>]>,
+    scale: f64,
+) -> Result<AttentionState, TchError> {
+    let query = query.f_to_kind(Kind::Float)?;
+    let heads = (0..store.indptr.len() - 1).map(|head| store.unpacked(head)).collect::<Result<Vec<_>, _>>()?;
+    let rows = |side: usize| Tensor::f_cat(&heads.iter().map(|sides| &sides[side]).collect::<Vec<_>>(), 0);
+    let (keys, values) = (rows(0)?, rows(1)?);
+    let indptr: Vec<i64> = store.indptr.iter().map(|groups| groups * store.format.group).collect();
+    let Some(lists) = channels else { return reference::attend_ragged(&query, &keys, &values, &indptr, scale) };
+    let channels = Tensor::f_from_slice(&lists.concat())?.f_to_device(query.device())?;
+    let channels = channels.f_view([lists.len() as i64, -1])?;
+    reference::attend_pruned(&query, &keys, &values, Extent::Ragged(&indptr), &channels, scale)
+}
+
 /// With torch operations, part by part.
 pub(super) fn by_states(query: &Tensor, sequences: &[Sequence<'_>], scale: f64) -> Result<Tensor, TchError> {
     let (tokens, heads, head_dim) = query.size3()?;
@@ -192,11 +228,7 @@ pub(super) fn by_states(query: &Tensor, sequences: &[Sequence<'_>], scale: f64) 
                 Part::Pruned { keys, values, extent, channels } => {
                     merged.merge(&reference::attend_pruned(&own, keys, values, *extent, channels, scale)?)?
                 }
-                Part::Quantized(store) => {
-                    let [keys, values] = store.unpacked()?;
-                    let wide = own.f_to_kind(Kind::Float)?;
-                    merged.merge(&reference::attend_ragged(&wide, &keys, &values, &store.row_indptr(), scale)?)?
-                }
+                Part::Quantized { store, channels } => merged.merge(&quantized(&own, store, *channels, scale)?)?,
                 Part::State(state) => merged.merge(state)?,
             };
         }

@@ -33,7 +33,7 @@ struct Group {
 /// Keys that a thread attends over.
 enum Work<'a, E: Element, F> {
     Rows(Chunk<'a, E, F>),
-    /// Unpacked to float32, so they meet queries of that.
+    /// Codes, which meet queries in float32.
     Packed(PackedChunk<'a>),
 }
 
@@ -51,7 +51,8 @@ pub(super) fn attend<I: Isa, E: Element>(
     let new = query;
     let query = Rows::<E>::of(query)?;
     let factors = pack(&query, E::factor::<I>);
-    let packed = sequences.iter().flat_map(|sequence| &sequence.parts).any(|part| matches!(part, Part::Quantized(_)));
+    let packed =
+        sequences.iter().flat_map(|sequence| &sequence.parts).any(|part| matches!(part, Part::Quantized { .. }));
     let wide = if packed { pack(&query, E::to_f32) } else { Vec::new() };
 
     let (mut groups, mut chunks, mut partials) = (Vec::new(), Vec::new(), Vec::new());
@@ -94,12 +95,13 @@ pub(super) fn attend<I: Isa, E: Element>(
                             chunks.push((own.room(&mut partials), Work::Rows(chunk)));
                         }
                     }
-                    Part::Quantized(store) => {
-                        let group = store.group as usize;
-                        let [first, last] = [0, 1].map(|next| store.indptr[kv_head + next] as usize * group);
-                        for range in split(last - first, group) {
-                            let rows = first + range.start..first + range.end;
-                            let chunk = PackedChunk::of(store, own.queries(&wide), rows)?;
+                    Part::Quantized { store, channels } => {
+                        let group = store.format.group as usize;
+                        let channels = channels.map(|lists| lists[kv_head].as_slice());
+                        let [first, last] = [0, 1].map(|next| store.indptr[kv_head + next] as usize);
+                        for range in split((last - first) * group, group) {
+                            let groups = first + range.start / group..first + range.end / group;
+                            let chunk = PackedChunk::of(store, channels, own.queries(&wide), groups)?;
                             chunks.push((own.room(&mut partials), Work::Packed(chunk)));
                         }
                     }

@@ -1,33 +1,40 @@
 //! Keys and values as small integers, in KIVI's layout (Liu et al., 2024, arXiv:2402.02750): keys are quantized per
-//! channel in groups of tokens, because some channels of keys are large in every token; values per token.
+//! channel in groups of tokens, because some channels of keys are large in every token; values per token in groups of
+//! channels. Keys may be quantized per token too, and both may be rotated first ([`rotation`]).
 
+mod multiply;
+mod panels;
+mod rotation;
 #[cfg(test)]
 mod tests;
-mod unpack;
 
-pub(crate) use unpack::{unpack_keys, unpack_values};
+pub(crate) use multiply::{Panels, fold, multiply, unshift};
+pub(crate) use panels::{Group, Groups, Side, padded};
+pub(crate) use rotation::rotate_row;
 
-use tch::{Kind, TchError, Tensor};
+use panels::Role;
+use tch::{TchError, Tensor};
 
-/// Bits of a code: what fits a byte a whole number of times.
+/// Codes that lie side by side, whatever the instruction set: tokens of a group and padded channels are multiples of it.
+pub const LANES: i64 = 16;
+
+/// Bits of a code: what fits 32 bits a whole number of times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bits {
-    /// Four codes a byte.
+    /// Values 0 to 3.
     Two,
-    /// Two codes a byte.
+    /// Values 0 to 15.
     Four,
-    /// One code a byte.
+    /// Values 0 to 255.
     Eight,
 }
 
 impl Bits {
-    /// Codes in a byte.
-    pub fn per_byte(self) -> i64 {
-        8 / i64::from(self.count())
-    }
+    /// All there are, fewest first.
+    pub const ALL: [Self; 3] = [Self::Two, Self::Four, Self::Eight];
 
     /// Bits of a code.
-    pub fn count(self) -> u32 {
+    pub const fn count(self) -> u32 {
         match self {
             Self::Two => 2,
             Self::Four => 4,
@@ -36,114 +43,91 @@ impl Bits {
     }
 
     /// The largest code.
-    fn largest(self) -> i64 {
+    pub const fn largest(self) -> u32 {
         (1 << self.count()) - 1
+    }
+
+    /// Codes in 32 bits.
+    pub(crate) const fn per_word(self) -> usize {
+        32 / self.count() as usize
     }
 }
 
-/// Quantized keys and values of some KV heads, each with a number of whole groups of its own.
-///
-/// An element is `code * step + zero`. A byte holds the codes of channels `j`, `j + head_dim / n`, .. for `n` codes a
-/// byte, the first in the low bits.
+/// Which keys share a step and a zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeySteps {
+    /// Those of a channel within a group of tokens.
+    #[default]
+    PerChannel,
+    /// Those of a token within a group of channels, as values do.
+    PerToken,
+}
+
+/// How numbers become codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// Bits of a code.
+    pub bits: Bits,
+    /// Tokens, or channels, that share a step and a zero; a multiple of [`LANES`].
+    pub group: i64,
+    /// Which keys share them.
+    pub keys: KeySteps,
+    /// Whether a Hadamard matrix rotates keys and values first, so that no channel is much larger than the others.
+    pub hadamard: bool,
+}
+
+/// Quantized keys and values of some KV heads, each with a number of whole groups of tokens of its own.
 #[derive(Debug)]
 pub struct Quantized {
-    /// Bits of a code.
-    pub(crate) bits: Bits,
-    /// Tokens of a group of keys.
-    pub(crate) group: i64,
+    pub(crate) format: Format,
     /// KV head `h` owns groups `indptr[h]..indptr[h + 1]`.
     pub(crate) indptr: Vec<i64>,
-    /// `[rows, head_dim / codes a byte]`, bytes
-    pub(crate) key_codes: Tensor,
-    /// Step and zero of every channel of a group, float16 `[groups, 2, head_dim]`
-    pub(crate) key_scales: Tensor,
-    /// `[rows, head_dim / codes a byte]`, bytes
-    pub(crate) value_codes: Tensor,
-    /// Step and zero of every token, float16 `[rows, 2]`
-    pub(crate) value_scales: Tensor,
+    pub(crate) keys: Side,
+    pub(crate) values: Side,
 }
 
 impl Quantized {
-    /// Quantizes rows, `[Σ rows, head_dim]` head after head, of which KV head `h` owns `group * (indptr[h + 1] - indptr[h])`.
+    /// Quantizes rows, `[Σ rows, channels]` head after head, of which KV head `h` owns
+    /// `group * (indptr[h + 1] - indptr[h])`. Keys may have fewer channels than values.
     ///
     /// # Errors
-    /// The rows are no whole groups as `indptr` counts them, a byte's codes do not divide the channels, or a value is not
+    /// The rows are no whole groups as `indptr` counts them, a group is no multiple of [`LANES`], or a value is not
     /// within float16.
-    pub fn new(keys: &Tensor, values: &Tensor, indptr: Vec<i64>, bits: Bits, group: i64) -> Result<Self, TchError> {
-        let (rows, head_dim) = keys.size2()?;
-        let groups = whole_groups(&indptr, group, rows)?;
-        if head_dim % bits.per_byte() != 0 || values.size() != keys.size() {
-            return Err(TchError::Shape(format!(
-                "keys {:?} and values {:?} cannot be quantized with {} codes a byte",
-                keys.size(),
-                values.size(),
-                bits.per_byte()
-            )));
-        }
-        let (key_codes, key_scales) =
-            quantize(&keys.f_to_kind(Kind::Float)?.f_view([groups, group, head_dim])?, 1, bits)?;
-        let (value_codes, value_scales) = quantize(&values.f_to_kind(Kind::Float)?, 1, bits)?;
-        Ok(Self {
-            bits,
-            group,
-            indptr,
-            key_codes: pack(&key_codes.f_view([rows, head_dim])?, bits)?,
-            key_scales,
-            value_codes: pack(&value_codes, bits)?,
-            value_scales: value_scales.f_view([rows, 2])?,
-        })
+    pub fn new(keys: &Tensor, values: &Tensor, indptr: Vec<i64>, format: Format) -> Result<Self, TchError> {
+        let groups = whole_groups(&indptr, format.group, keys.size2()?.0)?;
+        let side = |rows: &Tensor, role: Role| {
+            let channels = rows.size2()?.1;
+            Side::new(&rows.f_reshape([groups, format.group, channels])?, role, format)
+        };
+        Ok(Self { format, indptr, keys: side(keys, Role::Keys)?, values: side(values, Role::Values)? })
     }
 
-    /// From what [`Self::tensors`] gave: codes and scales of `keys`, then of `values`.
+    /// From what [`Self::tensors`] gave: codes and scales of `keys`, then of `values`, each of so many channels.
     ///
     /// # Errors
     /// The tensors' shapes or dtypes do not fit each other and `indptr`.
     pub fn restore(
-        bits: Bits,
-        group: i64,
+        format: Format,
         indptr: Vec<i64>,
-        [key_codes, key_scales]: [Tensor; 2],
-        [value_codes, value_scales]: [Tensor; 2],
+        channels: [i64; 2],
+        keys: [Tensor; 2],
+        values: [Tensor; 2],
     ) -> Result<Self, TchError> {
-        let (rows, width) = value_codes.size2()?;
-        let head_dim = width * bits.per_byte();
-        let groups = whole_groups(&indptr, group, rows)?;
-        let fits = key_codes.size() == [rows, width]
-            && key_scales.size() == [groups, 2, head_dim]
-            && value_scales.size() == [rows, 2]
-            && [&key_codes, &value_codes].iter().all(|codes| codes.kind() == Kind::Uint8)
-            && [&key_scales, &value_scales].iter().all(|scales| scales.kind() == Kind::Half);
-        if !fits {
-            return Err(TchError::Shape(format!(
-                "quantized codes {:?}, scales {:?}",
-                key_codes.size(),
-                key_scales.size()
-            )));
-        }
-        Ok(Self { bits, group, indptr, key_codes, key_scales, value_codes, value_scales })
+        let groups = indptr.last().copied().unwrap_or(0);
+        whole_groups(&indptr, format.group, groups.checked_mul(format.group).unwrap_or(-1))?;
+        let keys = Side::restore(keys, Role::Keys, channels[0], groups, format)?;
+        let values = Side::restore(values, Role::Values, channels[1], groups, format)?;
+        Ok(Self { format, indptr, keys, values })
     }
 
     /// Another handle on the same storage.
     pub fn share(&self) -> Self {
-        Self {
-            bits: self.bits,
-            group: self.group,
-            indptr: self.indptr.clone(),
-            key_codes: self.key_codes.shallow_clone(),
-            key_scales: self.key_scales.shallow_clone(),
-            value_codes: self.value_codes.shallow_clone(),
-            value_scales: self.value_scales.shallow_clone(),
-        }
+        Self { format: self.format, indptr: self.indptr.clone(), keys: self.keys.share(), values: self.values.share() }
     }
 
-    /// Bits of a code.
-    pub fn bits(&self) -> Bits {
-        self.bits
-    }
-
-    /// Tokens of a group of keys.
-    pub fn group(&self) -> i64 {
-        self.group
+    /// How numbers became codes.
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     /// Offsets of the heads in groups.
@@ -151,36 +135,38 @@ impl Quantized {
         &self.indptr
     }
 
+    /// Channels of keys and of values.
+    pub fn channels(&self) -> [i64; 2] {
+        [self.keys.channels() as i64, self.values.channels() as i64]
+    }
+
     /// Codes and scales by name.
     pub fn tensors(&self) -> [(&'static str, &Tensor); 4] {
+        let ([key_codes, key_scales], [value_codes, value_scales]) = (self.keys.tensors(), self.values.tensors());
         [
-            ("key_codes", &self.key_codes),
-            ("key_scales", &self.key_scales),
-            ("value_codes", &self.value_codes),
-            ("value_scales", &self.value_scales),
+            ("key_codes", key_codes),
+            ("key_scales", key_scales),
+            ("value_codes", value_codes),
+            ("value_scales", value_scales),
         ]
     }
 
-    /// Keys and values again, float32 `[rows, head_dim]`, with torch operations: the reference of the kernels.
+    /// Keys and values of one KV head again, float32 `[rows, channels]`, with torch operations: the reference of the
+    /// kernels.
     ///
     /// # Errors
-    /// libtorch cannot allocate.
-    pub fn unpacked(&self) -> Result<[Tensor; 2], TchError> {
-        let rows = self.value_codes.size2()?.0;
-        let keys = unpack(&self.key_codes, self.bits)?;
-        let head_dim = keys.size2()?.1;
-        let keys = keys.f_view([rows / self.group, self.group, head_dim])?;
-        let scales = self.key_scales.f_to_kind(Kind::Float)?;
-        let keys = keys.f_mul(&scales.f_narrow(1, 0, 1)?)?.f_add(&scales.f_narrow(1, 1, 1)?)?;
-        let scales = self.value_scales.f_to_kind(Kind::Float)?;
-        let values = unpack(&self.value_codes, self.bits)?;
-        let values = values.f_mul(&scales.f_narrow(1, 0, 1)?)?.f_add(&scales.f_narrow(1, 1, 1)?)?;
-        Ok([keys.f_view([rows, head_dim])?, values])
+    /// There is no such head, or libtorch cannot allocate.
+    pub fn unpacked(&self, head: usize) -> Result<[Tensor; 2], TchError> {
+        let &[start, end] = self.indptr.get(head..head + 2).and_then(|pair| pair.try_into().ok()).ok_or_else(|| {
+            TchError::Shape(format!("the cache has {} KV heads, not {}", self.indptr.len() - 1, head + 1))
+        })?;
+        let rows = |side: &Side| side.unpacked(start, end - start)?.f_flatten(0, 1);
+        Ok([rows(&self.keys)?, rows(&self.values)?])
     }
 
-    /// Offsets of the heads in rows.
-    pub fn row_indptr(&self) -> Vec<i64> {
-        self.indptr.iter().map(|groups| groups * self.group).collect()
+    /// Rows of each KV head.
+    pub fn lengths(&self) -> Vec<i64> {
+        self.indptr.windows(2).map(|pair| (pair[1] - pair[0]) * self.format.group).collect()
     }
 
     /// Allocated bytes.
@@ -193,54 +179,12 @@ impl Quantized {
 
 /// Groups in all, where `indptr` counts `rows` rows in ascending order.
 fn whole_groups(indptr: &[i64], group: i64, rows: i64) -> Result<i64, TchError> {
+    if group < 1 || group % LANES != 0 {
+        return Err(TchError::Shape(format!("a group is a multiple of {LANES}, not {group}")));
+    }
     let ascending = indptr.windows(2).all(|pair| pair[0] <= pair[1]) && indptr.first() == Some(&0);
     match indptr.last() {
-        Some(&groups) if ascending && group >= 1 && groups.checked_mul(group) == Some(rows) => Ok(groups),
+        Some(&groups) if ascending && groups.checked_mul(group) == Some(rows) => Ok(groups),
         _ => Err(TchError::Shape(format!("{rows} rows are not groups of {group} as {indptr:?} counts them"))),
     }
-}
-
-/// Codes of `data`, as float32 integers, and their step and zero (float16, along a new dimension in the place of `dim`),
-/// each the same over dimension `dim`.
-fn quantize(data: &Tensor, dim: i64, bits: Bits) -> Result<(Tensor, Tensor), TchError> {
-    if data.numel() == 0 {
-        let mut size = data.size();
-        size[dim as usize] = 2;
-        return Ok((data.shallow_clone(), Tensor::f_zeros(&size, (Kind::Half, data.device()))?));
-    }
-    let (least, most) = (data.f_amin([dim], true)?, data.f_amax([dim], true)?);
-    let step = most.f_sub(&least)?.f_div_scalar(bits.largest())?;
-    // Codes are those of the step and zero that are stored. A group of equal values has a step of zero.
-    let scales = Tensor::f_cat(&[step, least], dim)?.f_to_kind(Kind::Half)?;
-    if scales.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
-        return Err(TchError::Shape("keys or values beyond float16 cannot be quantized".into()));
-    }
-    let stored = scales.f_to_kind(Kind::Float)?;
-    let (step, zero) = (stored.f_narrow(dim, 0, 1)?, stored.f_narrow(dim, 1, 1)?);
-    let codes = data.f_sub(&zero)?.f_div(&step)?.f_nan_to_num(0.0, 0.0, 0.0)?;
-    Ok((codes.f_round()?.f_clamp(0.0, bits.largest() as f64)?, scales))
-}
-
-/// Codes `[rows, head_dim]` into bytes.
-fn pack(codes: &Tensor, bits: Bits) -> Result<Tensor, TchError> {
-    let (rows, head_dim) = codes.size2()?;
-    let fields = codes.f_to_kind(Kind::Int)?.f_view([rows, bits.per_byte(), head_dim / bits.per_byte()])?;
-    let mut packed = Tensor::f_zeros([rows, head_dim / bits.per_byte()], (Kind::Int, codes.device()))?;
-    for field in 0..bits.per_byte() {
-        let shifted = fields.f_select(1, field)?.f_mul_scalar(1i64 << (field * i64::from(bits.count())))?;
-        packed = packed.f_add(&shifted)?;
-    }
-    packed.f_to_kind(Kind::Uint8)
-}
-
-/// Bytes into codes, float32 `[rows, head_dim]`.
-fn unpack(bytes: &Tensor, bits: Bits) -> Result<Tensor, TchError> {
-    let wide = bytes.f_to_kind(Kind::Int)?;
-    let fields = (0..bits.per_byte())
-        .map(|field| {
-            let shifted = wide.f_div_scalar_mode(1i64 << (field * i64::from(bits.count())), "floor")?;
-            shifted.f_remainder(bits.largest() + 1)
-        })
-        .collect::<Result<Vec<_>, TchError>>()?;
-    Tensor::f_cat(&fields, 1)?.f_to_kind(Kind::Float)
 }

@@ -19,6 +19,7 @@ unsafe fn enter<K: Kernel<Avx2>>(kernel: K) -> K::Output {
 impl Isa for Avx2 {
     const LANES: usize = 8;
     type V = __m256;
+    type W = __m256i;
     type Bf16Factor = f32;
     const BF16_STEP: usize = 8;
 
@@ -55,10 +56,12 @@ impl Isa for Avx2 {
         store_f16(to: *mut f16, value: __m256) {
             _mm_storeu_si128(to.cast(), _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT))
         }
-        codes(from: *const u8, shift: u32, mask: u32) -> __m256 {
-            let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()));
-            let shifted = _mm256_srl_epi32(bytes, _mm_cvtsi32_si128(shift as i32));
-            _mm256_cvtepi32_ps(_mm256_and_si256(shifted, _mm256_set1_epi32(mask as i32)))
+        words(from: *const u8) -> __m256i { _mm256_loadu_si256(from.cast()) }
+        masked(words: __m256i, mask: u32) -> __m256 {
+            _mm256_cvtepi32_ps(_mm256_and_si256(words, _mm256_set1_epi32(mask as i32)))
+        }
+        shifted(words: __m256i, shift: u32) -> __m256 {
+            _mm256_cvtepi32_ps(_mm256_srl_epi32(words, _mm_cvtsi32_si128(shift as i32)))
         }
         add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
         sub(a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }

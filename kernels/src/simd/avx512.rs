@@ -19,6 +19,7 @@ unsafe fn enter<K: Kernel<Avx512>>(kernel: K) -> K::Output {
 impl Isa for Avx512 {
     const LANES: usize = 16;
     type V = __m512;
+    type W = __m512i;
     type Bf16Factor = bf16;
     const BF16_STEP: usize = 32;
 
@@ -46,10 +47,12 @@ impl Isa for Avx512 {
         store_f16(to: *mut f16, value: __m512) {
             _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT))
         }
-        codes(from: *const u8, shift: u32, mask: u32) -> __m512 {
-            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()));
-            let shifted = _mm512_srl_epi32(bytes, _mm_cvtsi32_si128(shift as i32));
-            _mm512_cvtepi32_ps(_mm512_and_si512(shifted, _mm512_set1_epi32(mask as i32)))
+        words(from: *const u8) -> __m512i { _mm512_loadu_si512(from.cast()) }
+        masked(words: __m512i, mask: u32) -> __m512 {
+            _mm512_cvtepi32_ps(_mm512_and_si512(words, _mm512_set1_epi32(mask as i32)))
+        }
+        shifted(words: __m512i, shift: u32) -> __m512 {
+            _mm512_cvtepi32_ps(_mm512_srl_epi32(words, _mm_cvtsi32_si128(shift as i32)))
         }
         add(a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
         sub(a: __m512, b: __m512) -> __m512 { _mm512_sub_ps(a, b) }

@@ -44,6 +44,8 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// A vector of float32.
     type V: Copy;
+    /// A vector of 32-bit words.
+    type W: Copy;
     /// What bf16 elements are multiplied with: see [`Element::Factor`].
     type Bf16Factor: Element;
     /// Elements that a bf16 dot product step takes.
@@ -59,8 +61,12 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     unsafe fn store_bf16(to: *mut bf16, value: Self::V);
     unsafe fn load_f16(from: *const f16) -> Self::V;
     unsafe fn store_f16(to: *mut f16, value: Self::V);
-    /// Of each byte, the bits above `shift` that `mask` covers.
-    unsafe fn codes(from: *const u8, shift: u32, mask: u32) -> Self::V;
+    /// Words from little-endian bytes.
+    unsafe fn words(from: *const u8) -> Self::W;
+    /// Of each word, the bits that `mask`, below `2^31`, covers, as a number.
+    unsafe fn masked(words: Self::W, mask: u32) -> Self::V;
+    /// Each word without its lowest `shift` bits, at least one, as a number.
+    unsafe fn shifted(words: Self::W, shift: u32) -> Self::V;
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;

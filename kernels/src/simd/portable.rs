@@ -20,6 +20,7 @@ fn each(body: impl Fn(usize) -> f32) -> Lanes {
 impl Isa for Portable {
     const LANES: usize = LANES;
     type V = Lanes;
+    type W = [u32; LANES];
     type Bf16Factor = f32;
     const BF16_STEP: usize = LANES;
 
@@ -45,12 +46,20 @@ impl Isa for Portable {
         outer_bf16(sum: Lanes, shared: *const f32, lanes: *const f32) -> Lanes {
             Self::fma(Self::splat(*shared), Self::load(lanes), sum)
         }
-        codes(from: *const u8, shift: u32, mask: u32) -> Lanes {
-            from.cast::<[u8; LANES]>().read_unaligned().map(|byte| (u32::from(byte) >> shift & mask) as f32)
-        }
+        words(from: *const u8) -> [u32; LANES] { from.cast::<[[u8; 4]; LANES]>().read().map(u32::from_le_bytes) }
         dot_bf16(sum: Lanes, factors: *const f32, from: *const bf16) -> Lanes {
             Self::fma(Self::load(factors), Self::load_bf16(from), sum)
         }
+    }
+
+    #[inline(always)]
+    unsafe fn masked(words: [u32; LANES], mask: u32) -> Lanes {
+        words.map(|word| (word & mask) as f32)
+    }
+
+    #[inline(always)]
+    unsafe fn shifted(words: [u32; LANES], shift: u32) -> Lanes {
+        words.map(|word| (word >> shift) as f32)
     }
 
     #[inline(always)]

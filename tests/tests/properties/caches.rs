@@ -1,6 +1,6 @@
 //! Caches: what is appended, selected, forgotten, forked and stored.
 
-use pressroom::cache::{Bits, KvCache, LayerCache, Quantization};
+use pressroom::cache::{KvCache, LayerCache};
 use pressroom::press::Selection;
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
@@ -109,50 +109,6 @@ proptest! {
     }
 
     #[test]
-    fn a_quantized_cache_is_stored_and_attends_over_what_it_holds(
-        lengths in [1i64..40, 1i64..40], extra in 1i64..4, bits in prop_oneof![Just(Bits::Two), Just(Bits::Four), Just(Bits::Eight)],
-        group in 1i64..9, residual in 0i64..9,
-    ) {
-        let mask: Vec<bool> = lengths.iter().flat_map(|&kept| (0..40).map(move |token| token < kept)).collect();
-        let mut plain = KvCache::from_layers(vec![layer(3, 40, &ragged(&mask, 40))], 40);
-        plain.layer_mut(0).unwrap().append(&values(11, &[2, extra, 8]), &values(12, &[2, extra, 8])).unwrap();
-        let quantized = plain.quantized(Quantization { bits, group, residual }).unwrap();
-        prop_assert_eq!(quantized.lengths(), plain.lengths());
-
-        // What it holds, as a cache of plain rows, and after a way through a file.
-        let own = &quantized.layers()[0];
-        let heads = [0, 1].map(|head| own.prefix().head(head).unwrap());
-        let [keys, vals] = [|pair: &(Tensor, Tensor)| pair.0.shallow_clone(), |pair: &(Tensor, Tensor)| pair.1.shallow_clone()]
-            .map(|side| {
-                let padded: Vec<Tensor> = heads.iter().map(|pair| {
-                    let rows = side(pair);
-                    let missing = 40 - rows.size()[0];
-                    rows.constant_pad_nd([0, 0, 0, missing])
-                }).collect();
-                Tensor::stack(&padded, 0).unsqueeze(0)
-            });
-        let mut held = LayerCache::compress(&keys, &vals, &ragged(&mask, 40)).unwrap().remove(0);
-        let (tail_keys, tail_values) = own.appended().unwrap();
-        held.append(&tail_keys, &tail_values).unwrap();
-        prop_assert!(probe(own).allclose(&probe(&held), 1e-4, 1e-5, false));
-        for (head, (keys, _)) in heads.iter().enumerate() {
-            let full = plain.layers()[0].prefix().head(head).unwrap().0;
-            let step = 2.0 / f64::from((1 << bits.count()) - 1);
-            let off = f64::try_from((keys - &full).abs().max()).unwrap();
-            prop_assert!(off <= 0.51 * step + 2e-3, "off by {}", off);
-            let exact = residual.min(lengths[head]);
-            let last = |rows: &Tensor| rows.narrow(0, lengths[head] - exact, exact);
-            prop_assert_eq!(last(keys), last(&full));
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("cache.safetensors");
-        quantized.save(&path).unwrap();
-        let read = KvCache::load(&path, Device::Cpu).unwrap();
-        prop_assert_eq!(read.bytes(), quantized.bytes());
-        prop_assert_eq!(probe(&read.layers()[0]), probe(own));
-    }
-
-    #[test]
     fn damaged_cache_files_are_errors(cut in 0usize..2000, flip in 0usize..400) {
         let cache = KvCache::from_layers(vec![layer(3, 4, &Selection::all())], 4);
         let folder = tempfile::tempdir().unwrap();
@@ -166,16 +122,6 @@ proptest! {
         std::fs::write(&path, &flipped).unwrap();
         let _ = KvCache::load(&path, Device::Cpu);
     }
-}
-
-#[test]
-fn four_bits_take_less_than_a_third_of_bf16() {
-    let draw = |seed: u64| values(seed, &[1, 3, 4096, 64]).to_kind(Kind::BFloat16);
-    let layers = LayerCache::compress(&draw(1), &draw(2), &Selection::all()).unwrap();
-    let plain = KvCache::from_layers(layers, 4096);
-    let quantized = plain.quantized(Quantization { bits: Bits::Four, group: 64, residual: 128 }).unwrap();
-    let share = quantized.bytes() as f64 / plain.bytes() as f64;
-    assert!(share < 0.32, "{share}");
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn built(registry: &Registry, name: &str, more: &[(&str, Value)]) -> Built {
 }
 
 /// Every press of whole contexts, with its variants.
-fn all(registry: &Registry) -> Vec<(String, Built)> {
+pub fn all(registry: &Registry) -> Vec<(String, Built)> {
     let variants: [(&str, &[(&str, Value)]); 3] = [
         ("", &[]),
         ("layerwise", &[("layerwise", Value::Flag(true))]),
@@ -52,23 +52,26 @@ fn all(registry: &Registry) -> Vec<(String, Built)> {
 }
 
 fn run(model: &Llama, tokens: &[i64], sessions: Vec<(Built, Vec<Budget>)>) -> Vec<Compressed> {
+    let pipelines: Vec<Pipeline> = sessions.into_iter().map(|(built, budgets)| alone(model, built, budgets)).collect();
+    compressed(model, tokens, &pipelines.iter().collect::<Vec<_>>())
+}
+
+/// A pipeline of one press, prepared.
+pub fn alone(model: &Llama, built: Built, budgets: Vec<Budget>) -> Pipeline {
     let facts = ModelFacts { name: "tiny".into(), geometry: model.geometry(), hidden_size: model.config().hidden_size };
-    let pipelines: Vec<Pipeline> = sessions
-        .into_iter()
-        .map(|(built, budgets)| {
-            let method = built.into_method();
-            method.prepare(&facts).unwrap();
-            Pipeline::new(vec![Stage { method, budgets }], LAYERS).unwrap()
-        })
-        .collect();
+    let method = built.into_method();
+    method.prepare(&facts).unwrap();
+    Pipeline::new(vec![Stage { method, budgets }], LAYERS).unwrap()
+}
+
+pub fn compressed(model: &Llama, tokens: &[i64], pipelines: &[&Pipeline]) -> Vec<Compressed> {
     let encode = |text: &str| -> pressroom::Result<Vec<i64>> { Ok(vec![text.len() as i64 % 60, 3]) };
     let prompt = PromptParts { prefix_tokens: 3, suffix: &[61, 7], encode: &encode };
     let context = ContextTokens { tokens, question_tokens: 0, prompt, seed: 0 };
-    let outcomes = compress(model, context, &pipelines.iter().collect::<Vec<_>>()).unwrap();
-    outcomes.into_iter().map(|outcome| outcome.unwrap()).collect()
+    compress(model, context, pipelines).unwrap().into_iter().map(|outcome| outcome.unwrap()).collect()
 }
 
-fn same(ratio: f64) -> Vec<Budget> {
+pub fn same(ratio: f64) -> Vec<Budget> {
     vec![Budget::from_ratio(ratio).unwrap(); LAYERS]
 }
 

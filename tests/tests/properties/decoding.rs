@@ -37,7 +37,7 @@ fn dms(threshold: f64) -> Built {
 
 /// Presses of the decoding phase around bases of every kind, alone and after a head-wise prefill. None ranks by key
 /// norms alone: those of one token are equal at every position of the first layer, so that rounding would decide.
-fn pipelines() -> Vec<(String, Pipeline)> {
+pub fn pipelines() -> Vec<(String, Pipeline)> {
     let adakv = || build("adakv", &[], vec![scorer("keydiff")]);
     let stage = |built: Built, ratio: f64| Stage {
         method: built.into_method(),

@@ -11,6 +11,7 @@ mod likelihood;
 mod model_files;
 mod pipeline;
 mod presses;
+mod quantized;
 mod sharing;
 mod support;
 mod views;

@@ -52,6 +52,47 @@ fn the_baseline_can_be_left_out() {
 }
 
 #[test]
+fn every_session_is_stored_in_every_layout_that_is_swept() {
+    let text = format!(
+        "{SMALL}[[press]]\nname = 'norm'\n[[press]]\nname = 'window'\ncompression_ratio = 0.1\ncache = {{ bits = 2 }}\n\
+         [sweep]\ncompression_ratio = [0.25, 0.5]\ncache = ['full', {{ bits = 4, keys = 'per-token', hadamard = true }}]"
+    );
+    let plan = plan(&text, 3);
+    let expected = [
+        ("none", 0.0),
+        ("none + int4 per-token hadamard", 0.0),
+        ("norm", 0.25),
+        ("norm + int4 per-token hadamard", 0.25),
+        ("norm", 0.5),
+        ("norm + int4 per-token hadamard", 0.5),
+        ("window + int2", 0.1),
+    ];
+    assert_eq!(names(&plan.sessions), expected);
+    let stored: Value = serde_json::from_str(&plan.to_json().unwrap()).unwrap();
+    assert!(stored["sessions"][0].get("cache").is_none());
+    let layout = json!({ "bits": 4, "group": 64, "residual": 128, "keys": "per-token", "hadamard": true });
+    assert_eq!(stored["sessions"][3]["cache"], layout);
+}
+
+#[test]
+fn one_layout_is_that_of_all_but_those_with_their_own() {
+    let text = format!(
+        "{SMALL}[cache]\nbits = 4\ngroup = 32\nresidual = 64\n[[press]]\nname = 'norm'\ncompression_ratio = 0.1\n\
+         [[press]]\nlabel = 'plain'\nname = 'norm'\ncompression_ratio = 0.1\ncache = 'full'"
+    );
+    let expected = [
+        ("none", 0.0),
+        ("none + int4 group 32 residual 64", 0.0),
+        ("norm + int4 group 32 residual 64", 0.1),
+        ("plain", 0.1),
+    ];
+    assert_eq!(names(&plan(&text, 3).sessions), expected);
+    let pipeline = "[cache]\nbits = 8\n[[press]]\nname = 'norm'\ncompression_ratio = 0.1";
+    let presses = Spec::parse_pipeline(pipeline, "p.toml", &registry()).unwrap();
+    assert_eq!(sessions(&presses, &[], 3).unwrap()[0].label, "norm + int8");
+}
+
+#[test]
 fn the_stored_plan_says_everything_that_decides_an_answer() {
     let stored = plan(EVERYTHING, 4).to_json().unwrap();
     assert_eq!(stored["model"], json!({ "path": "smollm2-135m-instruct", "device": "cuda:1", "dtype": "bf16" }));

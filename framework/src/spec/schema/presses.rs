@@ -3,13 +3,14 @@
 use serde_json::{Map, Value, json};
 
 use super::params::parameter;
+use super::sections::storage;
 use super::{described, reference, table};
 use crate::press::{Budgeting, Entry, Kind, PressInfo, Registry};
 use crate::spec::budget::SHAPES;
 use crate::spec::spelling::{CHAIN, PER_LAYER};
 
 /// What a press cannot have inside another one, because the outer one has it.
-const OUTER_ONLY: [&str; 3] = ["label", "compression_ratio", "budget"];
+const OUTER_ONLY: [&str; 4] = ["label", "cache", "compression_ratio", "budget"];
 
 /// Schemas that others refer to.
 pub(super) fn definitions(registry: &Registry) -> Map<String, Value> {
@@ -19,7 +20,7 @@ pub(super) fn definitions(registry: &Registry) -> Map<String, Value> {
     let presses: Vec<Value> = presses.chain([reference("per_layer"), reference("foreign")]).collect();
     let chains = ["chain", "composed"].map(reference);
     all.insert("configured".into(), json!({ "oneOf": presses.iter().chain(&chains).collect::<Vec<_>>() }));
-    all.insert("stage".into(), json!({ "properties": { "label": false }, "oneOf": presses }));
+    all.insert("stage".into(), json!({ "properties": { "label": false, "cache": false }, "oneOf": presses }));
     all.insert("chain".into(), chain("chain", None));
     all.insert("composed".into(), chain("presses", Some(CHAIN)));
     all.insert("per_layer".into(), per_layer());
@@ -28,6 +29,7 @@ pub(super) fn definitions(registry: &Registry) -> Map<String, Value> {
         all.insert(inner(wraps.kind), wrapped(&infos, |info| wraps.accepts_kind(info.kind)));
     }
     all.insert("known".into(), known(&infos));
+    all.insert("storage".into(), storage());
     all.insert("foreign".into(), foreign(&infos));
     all.extend(infos.iter().map(|info| (definition(&info.name), press(info))));
     all
@@ -62,9 +64,10 @@ fn budgets() -> Map<String, Value> {
 }
 
 /// The keys that every `[[press]]` may have.
-fn label() -> (String, Value) {
-    let label = json!({ "type": "string", "pattern": "^\\S([^\\u0000-\\u001f]*\\S)?$", "not": { "const": crate::plan::BASELINE } });
-    ("label".to_owned(), described(label, "What results call the press."))
+fn common() -> [(String, Value); 2] {
+    let label = json!({ "type": "string", "pattern": "^\\S([^\\u0000-\\u001f]*\\S)?$", "not": { "pattern": format!("^{}( \\+ |$)", crate::plan::BASELINE) } });
+    [("label", described(label, "What results call the press.")), ("cache", reference("storage"))]
+        .map(|(name, schema)| (name.to_owned(), schema))
 }
 
 fn press(info: &PressInfo) -> Value {
@@ -75,7 +78,7 @@ fn press(info: &PressInfo) -> Value {
         let budgets = ["compression_ratio", "budget"];
         properties.extend(budgets.map(|name| (name.to_owned(), reference(name))));
     }
-    properties.extend([label()]);
+    properties.extend(common());
     let required: Vec<&str> = ["name"].into_iter().chain(info.wraps.iter().map(|wraps| wraps.key)).collect();
     let mut schema = described(table(properties, &required), &doc(info));
     if info.budgeting == Budgeting::Given {
@@ -100,7 +103,7 @@ fn chain(key: &str, name: Option<&str>) -> Value {
     let presses = json!({ "type": "array", "items": reference("stage"), "minItems": 1 });
     let name = name.map(|name| ("name".to_owned(), json!({ "const": name })));
     let required: Vec<&str> = name.iter().map(|_| "name").chain([key]).collect();
-    let properties = name.clone().into_iter().chain([(key.to_owned(), presses), label()]).collect();
+    let properties = name.clone().into_iter().chain([(key.to_owned(), presses)]).chain(common()).collect();
     described(table(properties, &required), "Presses one after another; each sees what the one before has left.")
 }
 
@@ -110,9 +113,8 @@ fn per_layer() -> Value {
         ("name".to_owned(), json!({ "const": PER_LAYER })),
         ("press".to_owned(), reference("with_budget")),
         ("compression_ratios".to_owned(), described(ratios, "One for each layer.")),
-        label(),
     ];
-    let schema = table(properties.into_iter().collect(), &["name", "press", "compression_ratios"]);
+    let schema = table(properties.into_iter().chain(common()).collect(), &["name", "press", "compression_ratios"]);
     described(schema, "kvpress's spelling of a press with `compression_ratio = [..]`.")
 }
 

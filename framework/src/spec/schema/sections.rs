@@ -4,10 +4,12 @@ use serde_json::{Map, Value, json};
 use toml::de::DeTable;
 
 use super::params::parameter;
-use super::{described, table};
+use super::{described, reference, table};
+use crate::cache::{Bits, Quantization};
+use crate::spec::cache::{FULL, quantization};
 use crate::spec::plugin::plugin;
 use crate::spec::report::Mistakes;
-use crate::spec::sections::{ModelSpec, RunSpec, sweep};
+use crate::spec::sections::{ModelSpec, RunSpec, SweepSpec};
 use crate::spec::table::{Key, Table, Takes};
 use crate::spec::task::{FILE, TaskInfo, TaskSpec};
 
@@ -30,8 +32,18 @@ const DOCS: &[(&str, &str)] = &[
     ("plugin.isolated", "Run the plugin in a process of its own."),
     ("plugin.time_limit_s", "Seconds that a call of an isolated plugin may take."),
     ("plugin.memory_limit_mib", "MiB of memory that an isolated plugin may take."),
-    ("sweep", "Ratios for every press that has no budget of its own."),
+    ("sweep", "What is compared of every press that leaves it open: ratios, and how its cache is stored."),
     ("sweep.compression_ratio", "Fractions removed, each of which is a session of its own."),
+    ("sweep.cache", "How caches are stored, each of which is a session of its own."),
+    ("cache", "How what is kept is stored in fewer bits."),
+    ("cache.bits", "Bits of a number."),
+    ("cache.group", "Tokens (of values: channels) that share a step and a zero; 64 unless told otherwise."),
+    ("cache.residual", "Fewest tokens at the end of each KV head that stay as they are; 128 unless told otherwise."),
+    (
+        "cache.keys",
+        "What shares the step of keys: a channel's tokens (KIVI; unless told otherwise), or a token's channels.",
+    ),
+    ("cache.hadamard", "Rotate keys and values first, so that no channel is much larger than the others."),
     ("run", "How the experiment runs and where its results go."),
     ("run.output", "Folder for the results."),
     ("run.baseline", "Whether the uncompressed baseline is part of the run; it is unless told otherwise."),
@@ -49,10 +61,21 @@ pub(super) fn sections(infos: &[TaskInfo]) -> Map<String, Value> {
         ("plugin", json!({ "type": "array", "items": plugin_limits(keys("plugin", &plugin)) })),
         ("model", keys("model", &asked("", ModelSpec::read))),
         ("task", json!({ "oneOf": tasks })),
-        ("sweep", keys("sweep", &asked("", sweep))),
+        ("sweep", keys("sweep", &asked("", SweepSpec::read))),
+        ("cache", cache()),
         ("run", keys("run", &asked("", RunSpec::read))),
     ];
     schemas.map(|(name, schema)| (name.to_owned(), described(schema, doc(name)))).into_iter().collect()
+}
+
+/// A table of how numbers are stored in fewer bits.
+fn cache() -> Value {
+    keys("cache", &asked("", quantization))
+}
+
+/// Either way to store a cache.
+pub(super) fn storage() -> Value {
+    described(json!({ "anyOf": [{ "const": FULL }, cache()] }), "How what is kept is stored.")
 }
 
 /// What `read` asks of a table that holds `seed`.
@@ -95,9 +118,17 @@ fn keys(section: &str, asked: &[Key]) -> Value {
 fn value(path: &str, takes: &Takes) -> Option<Value> {
     Some(match takes {
         Takes::Node if path == "sweep.compression_ratio" => {
-            json!({ "type": "array", "items": super::reference("ratio"), "minItems": 1, "uniqueItems": true })
+            json!({ "type": "array", "items": reference("ratio"), "minItems": 1, "uniqueItems": true })
+        }
+        Takes::Node if path == "sweep.cache" => {
+            json!({ "type": "array", "items": reference("storage"), "minItems": 1, "uniqueItems": true })
         }
         Takes::Node | Takes::Table => return None,
+        Takes::Whole(_) if path == "cache.bits" => json!({ "enum": Bits::ALL.map(Bits::count) }),
+        Takes::Whole(range) if path == "cache.group" => {
+            json!({ "type": "integer", "minimum": Quantization::GROUP_UNIT, "maximum": range.end(),
+                "multipleOf": Quantization::GROUP_UNIT })
+        }
         Takes::Text if path == "plugin.sha256" => json!({ "type": "string", "pattern": "^[0-9a-fA-F]{64}$" }),
         Takes::Text => json!({ "type": "string", "minLength": 1 }),
         Takes::Choice(names, None) => json!({ "enum": names }),
