@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pressroom_kernels::attention::{Extent, Mask, Part, Sequence, attend_context, attend_parts};
+use pressroom_kernels::quantized::{Bits, Format, KeySteps, Quantized};
 use pressroom_kernels::{linear, probe};
 use tch::{Device, Kind, Tensor};
 
@@ -76,6 +77,29 @@ fn streamed_attention(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Bytes are those of the codes and scales.
+fn quantized_attention(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("attention of one token over codes");
+    for (bits, tokens) in Bits::ALL.into_iter().flat_map(|bits| [(bits, 1024), (bits, 4096)]) {
+        let format = Format { bits, group: 64, keys: KeySteps::PerChannel, hadamard: false };
+        let indptr: Vec<i64> = (0..=KV_HEADS).map(|head| head * tokens / 64).collect();
+        let rows = || random(&[KV_HEADS * tokens, HEAD_DIM], Kind::BFloat16);
+        let stores: Vec<Quantized> =
+            (0..30).map(|_| Quantized::new(&rows(), &rows(), indptr.clone(), format).unwrap()).collect();
+        let query = random(&[1, HEADS, HEAD_DIM], Kind::BFloat16);
+        let mut turn = 0;
+        group.throughput(Throughput::Bytes(stores[0].bytes() as u64));
+        group.bench_function(BenchmarkId::new(format!("{bits:?}"), tokens), |bencher| {
+            bencher.iter(|| {
+                turn = (turn + 1) % stores.len();
+                let parts = vec![Part::Quantized { store: &stores[turn], channels: None }];
+                black_box(attend_parts(&query, &[Sequence { queries: 1, parts }], KV_HEADS, 0.125).unwrap())
+            })
+        });
+    }
+    group.finish();
+}
+
 fn context_attention(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("attention of a context");
     for kind in [Kind::BFloat16, Kind::Float] {
@@ -95,6 +119,6 @@ fn context_attention(criterion: &mut Criterion) {
 criterion_group! {
     name = kernels;
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(500));
-    targets = products, streamed_attention, context_attention
+    targets = products, streamed_attention, quantized_attention, context_attention
 }
 criterion_main!(kernels);

@@ -36,7 +36,7 @@ fn plans(presses: &str) -> Vec<SessionPlan> {
         "[model]\npath='x'\n[task]\nname='needle'\n{presses}\n[sweep]\ncompression_ratio=[0.3, 0.6]\n[run]\noutput='x'"
     );
     let spec = Spec::parse(&text, "test", &pressroom_presses::registry().unwrap(), &task::tasks()).unwrap();
-    let mut plans = vec![SessionPlan::baseline()];
+    let mut plans = vec![SessionPlan::baseline(None)];
     plans.extend(sessions(&spec.presses, &spec.sweep, 3).unwrap());
     plans
 }
@@ -184,7 +184,7 @@ fn what_fails_in_a_batch_fails_alone() {
         budgets: vec![pressroom::press::Budget::ALL; 3],
     };
     let failing = Pipeline::new(vec![stage], 3).unwrap();
-    plans.insert(2, SessionPlan { label: "failing".into(), pipeline: failing, ..SessionPlan::baseline() });
+    plans.insert(2, SessionPlan { label: "failing".into(), pipeline: failing, ..SessionPlan::baseline(None) });
     let after = run(&engine, &plans, &samples, Regime::Hidden, ALL).records;
     assert_eq!(after.len(), before.len() + 2);
     for record in &after {

@@ -68,7 +68,7 @@ fn every_session_is_stored_in_every_layout_that_is_swept() {
         ("window + int2", 0.1),
     ];
     assert_eq!(names(&plan.sessions), expected);
-    let stored: Value = serde_json::from_str(&plan.to_json().unwrap()).unwrap();
+    let stored = plan.to_json().unwrap();
     assert!(stored["sessions"][0].get("cache").is_none());
     let layout = json!({ "bits": 4, "group": 64, "residual": 128, "keys": "per-token", "hadamard": true });
     assert_eq!(stored["sessions"][3]["cache"], layout);
