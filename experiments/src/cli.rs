@@ -302,10 +302,13 @@ pub struct BenchArgs {
     /// Print a page that names the machine by its properties
     #[arg(long)]
     pub markdown: bool,
+    /// Print the tables of a report that was made elsewhere: by --json, or by tests/gpu/run.py on a GPU
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    pub show: Option<PathBuf>,
 }
 
 /// How `bench` stores the context's KV pairs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BenchLayout {
     /// Everything, as many pairs in every head

@@ -5,7 +5,7 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pressroom::model::{ChatTemplate, GenerationConfig, Llama, LoadOptions, ModelFolder, TextTokenizer};
 use pressroom::pipeline::{
-    Compressed, ContextTokens, Prompt, PromptOptions, Question, compress, has_bf16, open_device,
+    Compressed, ContextTokens, Prompt, PromptOptions, Question, check_memory, compress, has_bf16, open_device,
 };
 use pressroom::plan::{DeviceChoice, DtypeChoice, SessionPlan};
 use pressroom::press::{ModelFacts, Pipeline, PromptParts};
@@ -80,6 +80,7 @@ impl Engine {
     pub fn on(folder: &ModelFolder, texts: Texts, device: Device, kind: Kind) -> Result<Self> {
         let start = Instant::now();
         let generation = folder.generation()?;
+        check_memory(device, folder.config().parameters() * kind.elt_size_in_bytes() as u128)?;
         let model = Llama::load(folder, &LoadOptions { device, kind, progress: loading_bar() })?;
         Ok(Self { name: folder.name(), model, texts, generation, load_s: start.elapsed().as_secs_f64() })
     }

@@ -477,6 +477,26 @@ fn a_gpu_that_cannot_be_used_is_told_with_what_is_missing() {
     }
 }
 
+#[test]
+fn a_gpus_report_is_shown_as_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.json");
+    let path = file.display().to_string();
+    let report = r#"{"date": "2026-11-24", "device": "cuda:0", "torch": "2.11.0", "nvidia_smi": "GPU 0: a card",
+        "checks": {"doctor": {"ok": true, "output": ""}, "kernels": {"ok": false, "output": "off by 1"}},
+        "kernels": [{"kernel": "attention", "layout": "dense", "dtype": "bf16", "context_tokens": 32768, "batch": 8,
+            "seconds": 4e-4, "bytes_per_s": 2.5e12, "bandwidth_share": 0.86}], "bench": null}"#;
+    std::fs::write(&file, report).unwrap();
+    let shown = stdout(&pressroom(&["bench", "--show", &path]));
+    for part in ["2026-11-24, GPU 0: a card, torch 2.11.0: failed: kernels", "32768", "400 µs", "2500.0 GB/s", "86 %"]
+    {
+        assert!(shown.contains(part), "{part:?} is not in {shown}");
+    }
+    std::fs::write(&file, "{}").unwrap();
+    refused(&["bench", "--show", &path], &["is no report of `pressroom bench --json`", "missing field"]);
+    refused(&["bench", "--show", "/nowhere"], &["/nowhere"]);
+}
+
 /// With libraries that stand in for libtorch's CUDA half and for the driver.
 #[test]
 fn a_driver_that_is_damaged_old_or_without_a_gpu_is_told_with_what_to_do() {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::dispatch::{Choice, Level, for_level};
 use crate::simd::{Isa, Kernel};
 use crate::threads;
-use tch::TchError;
+use tch::{Device, Kind, TchError, Tensor};
 
 /// Numbers read: 256 MiB, more than caches hold.
 const NUMBERS: usize = 64 << 20;
@@ -33,6 +33,34 @@ pub fn read_bandwidth(rounds: usize) -> Result<f64, TchError> {
         start.elapsed().as_secs_f64()
     });
     Ok((NUMBERS * size_of::<f32>()) as f64 / seconds.fold(f64::INFINITY, f64::min))
+}
+
+/// Returns when a device has done all that it was given.
+pub fn wait(device: Device) {
+    if let Device::Cuda(index) = device {
+        tch::Cuda::synchronize(index as i64);
+    }
+}
+
+/// Bytes a second at which a device reads its memory, the best of `rounds`.
+///
+/// # Errors
+/// As [`read_bandwidth`]; a GPU has too little memory.
+pub fn read_bandwidth_of(device: Device, rounds: usize) -> Result<f64, TchError> {
+    if device == Device::Cpu {
+        return read_bandwidth(rounds);
+    }
+    // More than a GPU's caches hold, and long beside what a launch takes.
+    let memory = Tensor::f_zeros([16 * NUMBERS as i64], (Kind::Float, device))?;
+    let mut best = f64::INFINITY;
+    for _ in 0..=rounds {
+        wait(device);
+        let start = Instant::now();
+        let _ = memory.f_sum(Kind::Float)?;
+        wait(device);
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok((memory.numel() * size_of::<f32>()) as f64 / best)
 }
 
 struct Read<'a>(&'a [f32]);

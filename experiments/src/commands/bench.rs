@@ -8,7 +8,8 @@ use pressroom::pipeline::{Asked, Compressed, DecodeOptions, Session, answer};
 use pressroom::press::{Budget, Params, Pipeline, Stage};
 use pressroom_kernels::dispatch::Choice;
 use pressroom_kernels::probe;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use tch::Device;
 
 use super::print;
 use crate::cli::{BenchArgs, BenchLayout};
@@ -17,7 +18,7 @@ use crate::results::Machine;
 use crate::table::{bytes, table};
 
 /// Seconds of several rounds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Times {
     median: f64,
     min: f64,
@@ -33,7 +34,7 @@ impl Times {
 }
 
 /// What one context length, layout and batch size gave.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Row {
     context_tokens: usize,
     layout: BenchLayout,
@@ -50,8 +51,8 @@ struct Row {
     bandwidth_share: f64,
 }
 
-#[derive(Debug, Serialize)]
-struct Report {
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Report {
     model: String,
     dtype: String,
     threads: i32,
@@ -65,15 +66,20 @@ struct Report {
 /// # Errors
 /// The model cannot be loaded, or a context does not fit it.
 pub fn bench(args: &BenchArgs) -> Result<()> {
+    if let Some(file) = &args.show {
+        return print(&super::bench_show::shown(file)?);
+    }
     if let Some(threads) = args.threads {
         tch::set_num_threads(threads);
     }
     let engine = Engine::load(&open_model(&args.model)?, args.device, args.dtype)?;
+    let device = engine.model.device();
     let kernels = match Choice::of_process()? {
-        Choice::Kernels(level) => level.name(),
+        Choice::Kernels(level) if device == Device::Cpu => level.name(),
+        Choice::Kernels(_) => "CUDA",
         _ => "reference",
     };
-    let bandwidth = probe::read_bandwidth(args.rounds.max(3))?;
+    let bandwidth = probe::read_bandwidth_of(device, args.rounds.max(3))?;
     let mut rows = Vec::new();
     for &context in &args.context {
         for &layout in &args.layout {
@@ -128,6 +134,7 @@ fn prefill(engine: &Engine, tokens: usize, layout: BenchLayout, rounds: usize) -
         if let Some(quantization) = quantization(layout) {
             context.cache = context.cache.quantized(quantization)?;
         }
+        probe::wait(engine.model.device());
         times.push(start.elapsed().as_secs_f64());
         compressed = Some(context);
     }
@@ -183,7 +190,7 @@ fn decode(
     })
 }
 
-fn text(report: &Report) -> String {
+pub(super) fn text(report: &Report) -> String {
     let rows = report
         .rows
         .iter()

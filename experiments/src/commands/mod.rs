@@ -2,6 +2,7 @@
 
 mod ask;
 mod bench;
+mod bench_show;
 mod calibrate;
 mod diff;
 mod doctor;

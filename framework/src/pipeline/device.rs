@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use pressroom_kernels::cuda::{Memory, memory};
 use tch::Device;
 use tracing::{info, warn};
 
@@ -47,6 +48,33 @@ pub fn open_device(choice: DeviceChoice) -> Result<Device> {
     }
 }
 
+/// Checks that `bytes` fit into what is free of a GPU's memory.
+///
+/// # Errors
+/// They do not; the message says how much there is.
+pub fn check_memory(device: Device, bytes: u128) -> Result<()> {
+    let Device::Cuda(index) = device else { return Ok(()) };
+    let memory = memory(index).map_err(Error::input)?;
+    match short_of(memory, index, bytes) {
+        Some(problem) => Err(Error::input(problem)),
+        None => Ok(()),
+    }
+}
+
+/// What is wrong where `bytes` are more than is free.
+fn short_of(memory: Memory, index: usize, bytes: u128) -> Option<String> {
+    let gigabytes = |bytes: u128| format!("{:.1} GB", bytes as f64 / 1e9);
+    (bytes > memory.free as u128).then(|| {
+        format!(
+            "cuda:{index} has {} free of {}, and the weights take {}; free it (`nvidia-smi` lists who holds it), or take a \
+             dtype of fewer bytes, a smaller model, or device cpu",
+            gigabytes(memory.free as u128),
+            gigabytes(memory.total as u128),
+            gigabytes(bytes),
+        )
+    })
+}
+
 fn on_the_processor(reason: &NoCuda) -> Device {
     if reason.installed {
         warn!("device auto is the processor: {reason}");
@@ -54,4 +82,19 @@ fn on_the_processor(reason: &NoCuda) -> Device {
         info!("device auto is the processor: {reason}");
     }
     Device::Cpu
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_little_memory_is_told_with_what_there_is() {
+        let memory = Memory { free: 3_000_000_000, total: 4_000_000_000 };
+        let problem = short_of(memory, 1, 141_100_000_000).unwrap();
+        assert!(problem.contains("cuda:1 has 3.0 GB free of 4.0 GB, and the weights take 141.1 GB"), "{problem}");
+        assert!(problem.contains("dtype of fewer bytes"), "{problem}");
+        assert_eq!(short_of(memory, 1, 3_000_000_000), None);
+        assert!(check_memory(Device::Cpu, u128::MAX).is_ok());
+    }
 }
