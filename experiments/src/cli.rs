@@ -213,7 +213,7 @@ pub struct AskArgs {
     /// auto | f32 | bf16 | f16; auto: bf16 where the processor has bf16 arithmetic or a GPU does the work, else f32
     #[arg(long, value_name = "DTYPE", default_value = "auto")]
     pub dtype: DtypeChoice,
-    /// cpu | cuda:N | auto
+    /// cpu | cuda:N | auto | cuda:0=16,cuda:1=16: the layers on each
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: DeviceChoice,
     /// Threads of the tensor operations [default: one per core]
@@ -258,7 +258,7 @@ pub struct CalibrateArgs {
     /// auto | f32 | bf16 | f16; auto: bf16 where the processor has bf16 arithmetic or a GPU does the work, else f32
     #[arg(long, value_name = "DTYPE", default_value = "auto")]
     pub dtype: DtypeChoice,
-    /// cpu | cuda:N | auto
+    /// cpu | cuda:N | auto | cuda:0=16,cuda:1=16: the layers on each
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: DeviceChoice,
     /// Threads of the tensor operations [default: one per core]
@@ -290,7 +290,7 @@ pub struct BenchArgs {
     /// auto | f32 | bf16 | f16
     #[arg(long, value_name = "DTYPE", default_value = "auto")]
     pub dtype: DtypeChoice,
-    /// cpu | cuda:N | auto
+    /// cpu | cuda:N | auto | cuda:0=16,cuda:1=16: the layers on each
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: DeviceChoice,
     /// Threads of the tensor operations [default: one per core]

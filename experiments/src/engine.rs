@@ -3,14 +3,12 @@
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pressroom::model::{ChatTemplate, GenerationConfig, Llama, LoadOptions, ModelFolder, TextTokenizer};
-use pressroom::pipeline::{
-    Compressed, ContextTokens, Prompt, PromptOptions, Question, check_memory, compress, has_bf16, open_device,
-};
+use pressroom::model::{ChatTemplate, GenerationConfig, Llama, LoadOptions, ModelFolder, Placement, TextTokenizer};
+use pressroom::pipeline::{Compressed, ContextTokens, Prompt, PromptOptions, Question, compress, place_layers};
 use pressroom::plan::{DeviceChoice, DtypeChoice, SessionPlan};
 use pressroom::press::{ModelFacts, Pipeline, PromptParts};
 use pressroom::{Error, Result};
-use tch::{Device, Kind};
+use tch::Kind;
 
 /// What turns text into a model's tokens; it needs no weights.
 pub struct Texts {
@@ -68,20 +66,19 @@ impl Engine {
     ///
     /// # Errors
     /// The device cannot be used; the folder's files are missing or broken.
-    pub fn load(folder: &ModelFolder, device: DeviceChoice, dtype: DtypeChoice) -> Result<Self> {
-        let device = open_device(device)?;
-        Self::on(folder, Texts::read(folder)?, device, dtype.resolve(has_bf16(device)))
+    pub fn load(folder: &ModelFolder, device: &DeviceChoice, dtype: DtypeChoice) -> Result<Self> {
+        let (placement, kind) = place_layers(device, folder.config(), dtype)?;
+        Self::on(folder, Texts::read(folder)?, placement, kind)
     }
 
-    /// Loads the model of some texts on an open device.
+    /// Loads the model of some texts on open devices.
     ///
     /// # Errors
     /// The folder's files are missing or broken.
-    pub fn on(folder: &ModelFolder, texts: Texts, device: Device, kind: Kind) -> Result<Self> {
+    pub fn on(folder: &ModelFolder, texts: Texts, placement: Placement, kind: Kind) -> Result<Self> {
         let start = Instant::now();
         let generation = folder.generation()?;
-        check_memory(device, folder.config().parameters() * kind.elt_size_in_bytes() as u128)?;
-        let model = Llama::load(folder, &LoadOptions { device, kind, progress: loading_bar() })?;
+        let model = Llama::load(folder, &LoadOptions { placement, kind, progress: loading_bar() })?;
         Ok(Self { name: folder.name(), model, texts, generation, load_s: start.elapsed().as_secs_f64() })
     }
 

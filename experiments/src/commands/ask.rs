@@ -76,7 +76,7 @@ pub fn ask(args: &AskArgs) -> Result<()> {
         None => SessionPlan::baseline(storage(args)),
     };
     prepare(std::slice::from_ref(&chosen), &folder.facts())?;
-    let engine = Engine::load(&folder, args.device, args.dtype)?;
+    let engine = Engine::load(&folder, &args.device, args.dtype)?;
     let prompt_options = PromptOptions {
         regime: if args.visible { Regime::Visible } else { Regime::Hidden },
         raw: args.raw,

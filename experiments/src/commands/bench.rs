@@ -72,7 +72,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     if let Some(threads) = args.threads {
         tch::set_num_threads(threads);
     }
-    let engine = Engine::load(&open_model(&args.model)?, args.device, args.dtype)?;
+    let engine = Engine::load(&open_model(&args.model)?, &args.device, args.dtype)?;
     let device = engine.model.device();
     let kernels = match Choice::of_process()? {
         Choice::Kernels(level) if device == Device::Cpu => level.name(),

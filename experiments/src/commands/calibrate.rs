@@ -40,7 +40,7 @@ pub fn calibrate(args: &CalibrateArgs) -> Result<()> {
     for file in &args.text {
         texts.push(std::fs::read_to_string(file).map_err(Error::io(file))?);
     }
-    let engine = Engine::load(&folder, args.device, args.dtype)?;
+    let engine = Engine::load(&folder, &args.device, args.dtype)?;
     let (prefix, suffix) = template(&engine)?;
     let encode = |text: &str| engine.texts.tokenizer.encode(text);
     let mut samples = Vec::new();

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pressroom::Error;
-use pressroom::pipeline::{has_bf16, open_device};
+use pressroom::pipeline::place_layers;
 use pressroom::plan::{MemoryBudget, Plan, SessionPlan};
 use pressroom::spec::{self, PluginSpec, Spec};
 use tch::Device;
@@ -40,8 +40,8 @@ pub fn run(args: &RunArgs) -> Result<()> {
         tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
     }
     prepare(&plan.sessions, &model.facts())?;
-    let device = open_device(plan.model.device)?;
-    let kind = plan.model.dtype.resolve(has_bf16(device));
+    let (placement, kind) = place_layers(&plan.model.device, model.config(), plan.model.dtype)?;
+    let device = placement.last();
     let texts = Texts::read(&model)?;
     let samples = samples(&plan, &texts, args.keep_going)?;
     let task = &plan.task;
@@ -79,7 +79,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
         eprintln!("error: sample {sample}, question {turn}: {error}");
     }
     let Some(mut folder) = output else { return Ok(()) };
-    let engine = Engine::on(&model, texts, device, kind)?;
+    let engine = Engine::on(&model, texts, placement, kind)?;
     let selections = plan.run.selections.then(|| folder.path().to_owned());
     let sweep = Sweep { sessions: &plan.sessions, samples: &samples, options, memory, selections };
     let records = sweep.run(&engine, &planned, &mut folder, &progress())?;

@@ -8,9 +8,10 @@ use tch::{Device, Kind, Tensor};
 use super::attention::{Attention, Linear, Projected, attention_sums, attention_weights, rotate_into};
 use super::config::LlamaConfig;
 use super::folder::ModelFolder;
+use super::placement::Placement;
 use super::rope::Rotary;
 use super::weights::Weights;
-use crate::cache::KvCache;
+use crate::cache::{KvCache, LayerCache};
 use crate::error::{During, Error, Result};
 use crate::hooks::{self, AttentionHook};
 use crate::press::{Needs, Span, StepHook, StepView};
@@ -26,8 +27,8 @@ pub(super) const SLICE: i64 = 2048;
 /// Where and how weights are loaded.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
-    /// Device of weights and caches.
-    pub device: Device,
+    /// Devices of layers and their caches.
+    pub placement: Placement,
     /// Dtype of weights, activations and caches.
     pub kind: Kind,
     /// Counts loaded bytes.
@@ -43,9 +44,10 @@ pub struct Llama {
     layers: Vec<Layer>,
     norm: Tensor,
     output: Tensor,
-    rotary: Rotary,
+    /// One for each device.
+    rotaries: Vec<(Device, Rotary)>,
     kind: Kind,
-    device: Device,
+    placement: Placement,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,9 @@ pub struct Step<'a> {
     pub hook: Option<&'a mut dyn StepHook>,
 }
 
+/// Cosines and sines of positions.
+type Tables = (Tensor, Tensor);
+
 impl Llama {
     /// Loads a model folder.
     ///
@@ -74,18 +79,21 @@ impl Llama {
     /// Everything that is wrong with the folder's configuration or weights.
     pub fn load(folder: &ModelFolder, options: &LoadOptions) -> Result<Self> {
         let config = folder.config().clone();
-        let (device, kind) = (options.device, options.kind);
-        let mut weights = Weights::load(folder.path(), &config, device, kind, &options.progress)?;
+        let (placement, kind) = (options.placement.clone(), options.kind);
+        let mut weights = Weights::load(folder.path(), &config, &placement, kind, &options.progress)?;
         let geometry = config.geometry();
         let layers = (0..config.num_hidden_layers)
             .map(|index| Layer::load(&mut weights, index, &config))
             .collect::<Result<_>>()?;
         let embedding = weights.take("model.embed_tokens.weight")?;
-        let output =
-            if config.tie_word_embeddings { embedding.shallow_clone() } else { weights.take("lm_head.weight")? };
+        let output = match config.tie_word_embeddings {
+            true => embedding.f_to_device(placement.last())?,
+            false => weights.take("lm_head.weight")?,
+        };
         let norm = weights.take("model.norm.weight")?;
-        let rotary = Rotary::new(&config, device)?;
-        Ok(Self { config, geometry, embedding, layers, norm, output, rotary, kind, device })
+        let places = placement.places().into_iter();
+        let rotaries = places.map(|device| Ok((device, Rotary::new(&config, device)?))).collect::<Result<_>>()?;
+        Ok(Self { config, geometry, embedding, layers, norm, output, rotaries, kind, placement })
     }
 
     /// Shape and variants.
@@ -93,9 +101,17 @@ impl Llama {
         &self.config
     }
 
-    /// The rotary embedding.
+    /// The rotary embedding, on the first layer's device.
     pub fn rotary(&self) -> &Rotary {
-        &self.rotary
+        self.rotary_of(0)
+    }
+
+    /// The rotary embedding on a layer's device.
+    fn rotary_of(&self, layer: usize) -> &Rotary {
+        let device = self.placement.layer(layer);
+        let own = self.rotaries.iter().position(|(place, _)| *place == device);
+        // Every place has one.
+        &self.rotaries[own.unwrap_or(0)].1
     }
 
     /// Attention geometry.
@@ -117,9 +133,9 @@ impl Llama {
         self.kind
     }
 
-    /// Device of weights and caches.
+    /// Device of the output: where logits are.
     pub fn device(&self) -> Device {
-        self.device
+        self.placement.last()
     }
 
     /// An empty cache for one sequence.
@@ -127,7 +143,8 @@ impl Llama {
     /// # Errors
     /// libtorch cannot allocate.
     pub fn empty_cache(&self) -> Result<KvCache> {
-        KvCache::empty(self.geometry, self.kind, self.device)
+        let layer = |index| LayerCache::empty(self.geometry, self.kind, self.placement.layer(index));
+        Ok(KvCache::from_layers((0..self.layers.len()).map(layer).collect::<Result<_>>()?, 0))
     }
 
     /// Runs a context through the model once, for all `hooks`: after each layer's attention every hook sees the
@@ -155,9 +172,10 @@ impl Llama {
         let _guard = tch::no_grad_guard();
         let mut outcomes: Vec<Result<()>> = hooks.iter().map(|_| Ok(())).collect();
         let mut stream = self.embed(tokens)?;
-        let positions = Tensor::f_arange(tokens.len() as i64, (Kind::Int64, self.device))?;
-        let tables = self.rotary.tables(&positions, self.kind)?;
+        let positions = Tensor::f_arange(tokens.len() as i64, (Kind::Int64, stream.device()))?;
+        let mut tables = self.rotary().tables(&positions, self.kind)?;
         for (index, layer) in self.layers.iter().enumerate() {
+            (stream, tables) = self.bring(index, stream, tables)?;
             let wanted: Vec<Option<Needs>> = hooks
                 .iter()
                 .zip(&outcomes)
@@ -192,7 +210,7 @@ impl Llama {
         let spare_queries =
             last && needs.queries == Span::None && needs.attention == Span::None && !needs.attention_sums;
         let Geometry { heads, kv_heads, head_dim, .. } = self.geometry;
-        let by_head = |heads: i64| Tensor::f_empty([heads, tokens, head_dim], (self.kind, self.device));
+        let by_head = |heads: i64| Tensor::f_empty([heads, tokens, head_dim], (self.kind, stream.device()));
         let (keys, values) = (by_head(kv_heads)?, by_head(kv_heads)?);
         let queries = if spare_queries { None } else { Some(by_head(heads)?) };
         let (mut raw, mut hidden) = (vec![], vec![]);
@@ -243,7 +261,7 @@ impl Llama {
             }
         }
         let (keys, values) = (keys.f_unsqueeze(0)?, values.f_unsqueeze(0)?);
-        let view = LayerView::new(index, self.geometry, keys, values, parts, &self.rotary)?;
+        let view = LayerView::new(index, self.geometry, keys, values, parts, self.rotary_of(index))?;
         Ok((next, view))
     }
 
@@ -262,9 +280,10 @@ impl Llama {
             return Err(Error::input("a sequence without new tokens cannot be run"));
         }
         let mut stream = self.embed(&tokens)?;
-        let tables = self.step_tables(batch)?;
+        let mut tables = self.step_tables(batch)?;
         let scale = default_scale(self.geometry.head_dim);
         for (index, layer) in self.layers.iter().enumerate() {
+            (stream, tables) = self.bring(index, stream, tables)?;
             let hidden_states = self.rms_norm(&stream, &layer.input_norm)?;
             let Projected { queries: unrotated, keys, values } = layer.attention.project(&hidden_states)?;
             let rooms = batch
@@ -304,7 +323,7 @@ impl Llama {
                 let view = StepView {
                     layer: index,
                     geometry: self.geometry,
-                    rotary: &self.rotary,
+                    rotary: self.rotary_of(index),
                     position,
                     hidden_states: &hidden.f_narrow(0, start, length)?,
                     queries: &queries.f_narrow(0, start, length)?.f_transpose(0, 1)?,
@@ -337,8 +356,8 @@ impl Llama {
         for step in batch {
             let start = step.cache.position();
             let end = start + step.tokens.len() as i64;
-            let positions = Tensor::f_arange_start(start, end, (Kind::Int64, self.device))?;
-            let (cos, sin) = self.rotary.tables(&positions, self.kind)?;
+            let positions = Tensor::f_arange_start(start, end, (Kind::Int64, self.placement.layer(0)))?;
+            let (cos, sin) = self.rotary().tables(&positions, self.kind)?;
             cosines.push(cos);
             sines.push(sin);
         }
@@ -355,8 +374,17 @@ impl Llama {
                 self.config.vocab_size
             )));
         }
-        let ids = Tensor::f_from_slice(tokens)?.f_to_device(self.device)?;
+        let ids = Tensor::f_from_slice(tokens)?.f_to_device(self.placement.layer(0))?;
         self.embedding.f_index_select(0, &ids).during("embedding", &[&self.embedding, &ids])
+    }
+
+    /// Hidden states and tables of positions on the device of a layer.
+    fn bring(&self, layer: usize, stream: Tensor, tables: Tables) -> Result<(Tensor, Tables)> {
+        let device = self.placement.layer(layer);
+        if stream.device() == device {
+            return Ok((stream, tables));
+        }
+        Ok((stream.f_to_device(device)?, (tables.0.f_to_device(device)?, tables.1.f_to_device(device)?)))
     }
 
     /// Output projection, residual and MLP. Many tokens are taken in slices, each written over its part of `stream`.

@@ -10,6 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::LlamaConfig;
 use super::mapped::MappedFile;
+use super::placement::Placement;
 use crate::error::{Error, Result};
 use crate::tensors;
 
@@ -25,14 +26,14 @@ impl Weights {
         self.0.remove(name).ok_or_else(|| Error::input(format!("the weights hold no tensor {name}")))
     }
 
-    /// Loads the weights of `config` from `folder`, onto `device` in `kind`.
+    /// Loads the weights of `config` from `folder`, onto the devices of their layers in `kind`.
     ///
     /// # Errors
     /// [`Error::Weights`] with everything missing, unexpected, of the wrong shape or dtype.
     pub(super) fn load(
         folder: &Path,
         config: &LlamaConfig,
-        device: Device,
+        placement: &Placement,
         kind: Kind,
         progress: &ProgressBar,
     ) -> Result<Self> {
@@ -56,7 +57,7 @@ impl Weights {
                 let stored = tensors::kind_of(view.dtype())
                     .ok_or_else(|| Error::file(path, format!("{name} has dtype {:?}", view.dtype())))?;
                 let tensor = tensors::from_bytes(view.data(), view.shape(), stored, Device::Cpu)?;
-                loaded.insert(name.to_owned(), tensor.f_to_device(device)?.f_to_kind(kind)?);
+                loaded.insert(name.to_owned(), tensor.f_to_device(placement.tensor(name))?.f_to_kind(kind)?);
                 progress.inc(view.data().len() as u64);
             }
         }

@@ -3,12 +3,13 @@
 use std::fmt::Display;
 
 use pressroom_kernels::cuda::{Memory, memory};
-use tch::Device;
+use tch::{Device, Kind};
 use tracing::{info, warn};
 
 use super::cuda::{NoCuda, cuda};
 use crate::error::{Error, Result};
-use crate::plan::DeviceChoice;
+use crate::model::{LlamaConfig, Placement};
+use crate::plan::{DeviceChoice, DtypeChoice};
 
 /// Whether the processor multiplies bf16 matrices in hardware.
 #[cfg(target_arch = "x86_64")]
@@ -27,32 +28,64 @@ pub fn has_bf16(device: Device) -> bool {
     device != Device::Cpu || processor_has_bf16()
 }
 
-/// The device of a choice. `auto` is the first CUDA device, or the processor where there is none.
+/// Where the layers of a model go, and the dtype of the choices there.
+///
+/// `auto` is the first CUDA device if the weights leave half of its memory to caches, else all CUDA devices by their
+/// free memory, or the processor where there is none.
 ///
 /// # Errors
-/// A CUDA device is asked for and cannot be used; the message says what is missing.
-pub fn open_device(choice: DeviceChoice) -> Result<Device> {
-    match choice {
-        DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Auto => Ok(cuda().map_or_else(on_the_processor, |_| Device::Cuda(0))),
-        DeviceChoice::Cuda(index) => {
-            let unusable = |problem: &dyn Display| {
-                Error::input(format!("device cuda:{index} cannot be used: {problem}; or use device cpu"))
-            };
-            let devices = cuda().map_err(|problem| unusable(problem))?.devices;
-            if index < devices {
-                return Ok(Device::Cuda(index));
+/// A CUDA device is asked for and cannot be used, or has too little memory; a device map places another number of
+/// layers. The message says what is missing.
+pub fn place_layers(choice: &DeviceChoice, config: &LlamaConfig, dtype: DtypeChoice) -> Result<(Placement, Kind)> {
+    let layers = config.num_hidden_layers;
+    let placement = match choice {
+        DeviceChoice::Cpu => Placement::single(Device::Cpu),
+        DeviceChoice::Cuda(index) => Placement::single(usable(*index)?),
+        DeviceChoice::Layers(runs) => {
+            for (device, _) in runs {
+                if let Device::Cuda(index) = device {
+                    usable(*index)?;
+                }
             }
-            Err(unusable(&format!("there are {devices} CUDA devices, counted from cuda:0")))
+            Placement::of(runs, layers)?
         }
+        DeviceChoice::Auto => match cuda() {
+            Err(reason) => Placement::single(on_the_processor(reason)),
+            Ok(cuda) => {
+                let room = |index| Ok((Device::Cuda(index), memory(index).map_err(Error::input)?.free as u128));
+                let places = (0..cuda.devices).map(room).collect::<Result<Vec<_>>>()?;
+                let bytes = config.parameters() * dtype.resolve(true).elt_size_in_bytes() as u128;
+                Placement::spread(layers, bytes, &places).unwrap_or_else(|| Placement::single(Device::Cpu))
+            }
+        },
+    };
+    let kind = dtype.resolve(placement.places().into_iter().all(has_bf16));
+    for place in placement.places() {
+        let held = (0..layers).filter(|layer| placement.layer(*layer) == place).count() as u128;
+        // By layers: the embedding and the output are small beside them.
+        let bytes = config.parameters() * kind.elt_size_in_bytes() as u128 * held / layers.max(1) as u128;
+        check_memory(place, bytes)?;
     }
+    Ok((placement, kind))
+}
+
+/// The CUDA device with an index.
+fn usable(index: usize) -> Result<Device> {
+    let unusable = |problem: &dyn Display| {
+        Error::input(format!("device cuda:{index} cannot be used: {problem}; or use device cpu"))
+    };
+    let devices = cuda().map_err(|problem| unusable(problem))?.devices;
+    if index < devices {
+        return Ok(Device::Cuda(index));
+    }
+    Err(unusable(&format!("there are {devices} CUDA devices, counted from cuda:0")))
 }
 
 /// Checks that `bytes` fit into what is free of a GPU's memory.
 ///
 /// # Errors
 /// They do not; the message says how much there is.
-pub fn check_memory(device: Device, bytes: u128) -> Result<()> {
+fn check_memory(device: Device, bytes: u128) -> Result<()> {
     let Device::Cuda(index) = device else { return Ok(()) };
     let memory = memory(index).map_err(Error::input)?;
     match short_of(memory, index, bytes) {

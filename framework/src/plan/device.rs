@@ -4,23 +4,25 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use tch::Kind;
+use tch::{Device, Kind};
 
 use crate::error::{Error, Result};
 use crate::press::nearest;
 use crate::spec::Choice;
 
 /// Where the model runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum DeviceChoice {
-    /// The first CUDA device where there is one, else the processor.
+    /// The CUDA devices where there are some, as few as hold the model; else the processor.
     Auto,
     /// The processor.
     #[default]
     Cpu,
     /// The CUDA device with this index.
     Cuda(usize),
+    /// On each of these devices, in this order, as many layers.
+    Layers(Vec<(Device, usize)>),
 }
 
 impl fmt::Display for DeviceChoice {
@@ -29,6 +31,17 @@ impl fmt::Display for DeviceChoice {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Layers(runs) => {
+                for (index, (device, layers)) in runs.iter().enumerate() {
+                    let comma = if index > 0 { "," } else { "" };
+                    let device = match device {
+                        Device::Cuda(index) => Self::Cuda(*index),
+                        _ => Self::Cpu,
+                    };
+                    write!(f, "{comma}{device}={layers}")?;
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -37,6 +50,9 @@ impl FromStr for DeviceChoice {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
+        if name.contains('=') {
+            return Ok(Self::Layers(name.split(',').map(run).collect::<Result<_>>()?));
+        }
         let index = name.strip_prefix("cuda:").and_then(|index| index.parse::<u16>().ok());
         let choice = match (name, index) {
             ("auto", _) => Some(Self::Auto),
@@ -52,11 +68,29 @@ impl FromStr for DeviceChoice {
 }
 
 impl Choice for DeviceChoice {
-    const PATTERN: Option<&'static str> = Some("^cuda:(0|[1-9][0-9]{0,4})$");
+    const PATTERN: Option<&'static str> = Some(concat!(
+        "^(cuda:(0|[1-9][0-9]{0,4})|",
+        "(cpu|cuda:(0|[1-9][0-9]{0,4}))=[0-9]+(,(cpu|cuda:(0|[1-9][0-9]{0,4}))=[0-9]+)*)$"
+    ));
 
     fn names() -> Vec<&'static str> {
         vec!["cpu", "auto", "cuda:0"]
     }
+}
+
+/// `cuda:0=16`: a device and how many layers it holds.
+fn run(text: &str) -> Result<(Device, usize)> {
+    let known = text.split_once('=').and_then(|(device, layers)| {
+        let device = match device.trim().parse().ok()? {
+            DeviceChoice::Cpu => Device::Cpu,
+            DeviceChoice::Cuda(index) => Device::Cuda(index),
+            _ => return None,
+        };
+        Some((device, layers.trim().parse().ok()?))
+    });
+    known.ok_or_else(|| {
+        Error::input(format!("`{text}` places no layers: use cuda:0=16,cuda:1=16, with the layers of each device"))
+    })
 }
 
 /// Number format of weights, computation and cache.
@@ -149,6 +183,8 @@ mod tests {
         for name in ["auto", "cpu", "cuda:0", "cuda:7"] {
             assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
         }
+        let map = "cuda:0=10,cuda:1=20,cpu=2";
+        assert_eq!(map.parse::<DeviceChoice>().unwrap().to_string(), map);
         for choice in DtypeChoice::ALL {
             assert_eq!(serde_json::to_string(&choice).unwrap(), format!("\"{choice}\""));
             assert_eq!(choice.to_string().parse::<DtypeChoice>().unwrap(), choice);
@@ -160,6 +196,10 @@ mod tests {
         for name in ["", "cuda", "cuda:", "cuda:-1", "cuda:+1", "cuda:01", "cuda:99999999", "CPU", "gpu"] {
             let message = name.parse::<DeviceChoice>().unwrap_err().to_string();
             assert!(message.contains("cpu, auto, or cuda:0"), "{message}");
+        }
+        for map in ["cuda:0=", "cuda:0=x", "auto=3", "cuda:0=3,", "=3", "cuda=3"] {
+            let message = map.parse::<DeviceChoice>().unwrap_err().to_string();
+            assert!(message.contains("cuda:0=16,cuda:1=16"), "{message}");
         }
         let message = "fp16".parse::<DtypeChoice>().unwrap_err().to_string();
         assert_eq!(message, "unknown dtype `fp16`: known are auto, f32, bf16, f16; did you mean `f16`?");

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use tch::Device;
 
 use super::budget::budget;
 use super::cache::{Storage, storages};
@@ -51,7 +52,7 @@ const DEFAULT_SEED: u32 = 42;
 impl ModelSpec {
     pub(super) fn read(mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<Self> {
         let path = table.required_text("path", "path = \"smollm2-135m-instruct\", or a model's folder", mistakes);
-        let device = table.choice("device", mistakes);
+        let device = device(&mut table, mistakes);
         let dtype = table.choice("dtype", mistakes);
         table.finish(mistakes);
         Some(Self { path: path?.0.to_owned(), device: device.unwrap_or_default(), dtype: dtype.unwrap_or_default() })
@@ -93,6 +94,33 @@ fn swept_ratios(node: &Node<'_>, mistakes: &mut Mistakes) -> Option<Vec<f64>> {
         ratios.push(ratio);
     }
     Some(ratios)
+}
+
+/// `device`: a name, or a table of the layers on each device, in the order of their names.
+fn device(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<DeviceChoice> {
+    if !table.is_table("device") {
+        return table.choice("device", mistakes);
+    }
+    let mut places = table.table("device", mistakes)?;
+    let mut runs = Vec::new();
+    let names: Vec<String> = places.keys();
+    for name in &names {
+        let layers = places.whole(name, 1..=4096, mistakes)?;
+        match name.parse::<DeviceChoice>() {
+            Ok(DeviceChoice::Cpu) => runs.push((Device::Cpu, layers as usize)),
+            Ok(DeviceChoice::Cuda(index)) => runs.push((Device::Cuda(index), layers as usize)),
+            _ => {
+                let mistake = mistakes.add(places.key_span(name), format!("`{name}` is no device to place layers on"));
+                mistake.help("{ \"cuda:0\" = 16, \"cuda:1\" = 16 } places 16 layers on each of two GPUs");
+                return None;
+            }
+        }
+    }
+    runs.sort_by_key(|(device, _)| match device {
+        Device::Cuda(index) => *index,
+        _ => usize::MAX,
+    });
+    Some(DeviceChoice::Layers(runs))
 }
 
 impl RunSpec {

@@ -120,6 +120,16 @@ impl<'a> Table<'a> {
         Table::of(format!("`{key}`"), self.ask(key, Takes::Table)?, mistakes)
     }
 
+    /// Whether the value of `key` is a table.
+    pub(super) fn is_table(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|node| matches!(node.get_ref(), DeValue::Table(_)))
+    }
+
+    /// The keys that there are.
+    pub(super) fn keys(&self) -> Vec<String> {
+        self.entries.iter().map(|(key, _)| key.get_ref().to_string()).collect()
+    }
+
     /// Text that is not empty.
     pub(super) fn text(&mut self, key: &str, mistakes: &mut Mistakes) -> Option<(&'a str, Range<usize>)> {
         text(key, self.ask(key, Takes::Text)?, mistakes)

@@ -42,7 +42,7 @@ pub fn load(folder: &ModelFolder) -> Llama {
 
 /// The same in another dtype.
 pub fn load_in(folder: &ModelFolder, kind: Kind) -> Llama {
-    let options = LoadOptions { device: Device::Cpu, kind, progress: ProgressBar::hidden() };
+    let options = LoadOptions { placement: Device::Cpu.into(), kind, progress: ProgressBar::hidden() };
     Llama::load(folder, &options).unwrap()
 }
 

@@ -40,7 +40,7 @@ fn rounded(kind: Kind) -> Llama {
     let folder = tempfile::tempdir().unwrap();
     safetensors::serialize_to_file(views, None, &folder.path().join("model.safetensors")).unwrap();
     std::fs::copy(golden.join("config.json"), folder.path().join("config.json")).unwrap();
-    let options = LoadOptions { device: Device::Cpu, kind: Kind::Float, progress: ProgressBar::hidden() };
+    let options = LoadOptions { placement: Device::Cpu.into(), kind: Kind::Float, progress: ProgressBar::hidden() };
     Llama::load(&ModelFolder::read(folder.path()).unwrap(), &options).unwrap()
 }
 

@@ -82,7 +82,7 @@ fn read(folder: &Path) -> Result<()> {
     if let Some(template) = ChatTemplate::read(folder)? {
         template.render(&[Message::user("hello")], true)?;
     }
-    let options = LoadOptions { device: Device::Cpu, kind: Kind::Float, progress: ProgressBar::hidden() };
+    let options = LoadOptions { placement: Device::Cpu.into(), kind: Kind::Float, progress: ProgressBar::hidden() };
     let model = Llama::load(&model, &options)?;
     ids.extend([1, 2, 3]);
     model.prefill(&ids, 0, &mut []).map(|_| ())

@@ -27,7 +27,7 @@ pub fn tiny() -> Llama {
 
 /// The same in another dtype.
 pub fn tiny_in(kind: Kind) -> Llama {
-    let options = LoadOptions { device: Device::Cpu, kind, progress: ProgressBar::hidden() };
+    let options = LoadOptions { placement: Device::Cpu.into(), kind, progress: ProgressBar::hidden() };
     Llama::load(&ModelFolder::read(&golden("tiny/gqa")).unwrap(), &options).unwrap()
 }
 

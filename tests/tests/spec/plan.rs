@@ -282,3 +282,22 @@ fn other_spellings_resolve_to_the_same() {
         assert_eq!(resolved(&theirs), resolved(&ours));
     }
 }
+
+#[test]
+fn layers_are_placed_by_a_table() {
+    let written = |device: &str| {
+        let text = SMALL.replace("[model]\n", &format!("[model]\ndevice = {device}\n"));
+        Spec::parse(&text, "p.toml", &registry(), &tasks())
+    };
+    let spec = written("{ 'cuda:10' = 2, 'cuda:2' = 30 }").unwrap();
+    assert_eq!(spec.model.device.to_string(), "cuda:2=30,cuda:10=2");
+    for (device, problem) in [
+        ("{ gpu = 3 }", "`gpu` is no device to place layers on"),
+        ("{ 'cuda:0' = 'all' }", "is a whole number"),
+        ("{ 'cuda:0' = 0 }", "is outside 1 to 4096"),
+        ("'cuda:0='", "places no layers"),
+    ] {
+        let Err(error) = written(device) else { panic!("{device} is taken") };
+        assert!(error.to_string().contains(problem), "{device}: {error}");
+    }
+}

@@ -62,7 +62,7 @@ impl Llama {
     /// The embeddings, the adapter or the cache are another model's, or an operation fails.
     pub fn append_adapted(&self, embeddings: &Tensor, adapter: &LoraAdapter, cache: &mut KvCache) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        let embeddings = embeddings.f_to_device(self.device)?.f_to_kind(self.kind)?;
+        let embeddings = embeddings.f_to_device(self.placement.layer(0))?.f_to_kind(self.kind)?;
         let (tokens, hidden) = embeddings.size2()?;
         if hidden != self.config.hidden_size {
             let due = self.config.hidden_size;
@@ -80,13 +80,14 @@ impl Llama {
     fn pass(&self, stream: &Tensor, cache: &KvCache, adapter: Option<&LoraAdapter>) -> Result<(Tensor, Vec<Passed>)> {
         let tokens = stream.size2()?.0;
         let positions =
-            Tensor::f_arange_start(cache.position(), cache.position() + tokens, (Kind::Int64, self.device))?;
-        let (cos, sin) = self.rotary.tables(&positions, self.kind)?;
+            Tensor::f_arange_start(cache.position(), cache.position() + tokens, (Kind::Int64, stream.device()))?;
+        let mut tables = self.rotary().tables(&positions, self.kind)?;
         let mut stream = stream.shallow_clone();
         let mut passed = Vec::with_capacity(self.layers.len());
         for (index, layer) in self.layers.iter().enumerate() {
             let adapted = Adapted { adapter, layer: index };
-            let (next, own) = self.pass_layer(layer, &adapted, &stream, (&cos, &sin), cache)?;
+            (stream, tables) = self.bring(index, stream, tables)?;
+            let (next, own) = self.pass_layer(layer, &adapted, &stream, (&tables.0, &tables.1), cache)?;
             stream = next;
             passed.push(own);
         }

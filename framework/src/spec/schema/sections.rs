@@ -20,7 +20,7 @@ pub(super) const REQUIRED: [&str; 3] = ["model", "task", "run"];
 const DOCS: &[(&str, &str)] = &[
     ("model", "What answers."),
     ("model.path", "A name known to `pressroom model list`, a folder in Hugging Face layout, or ORG/NAME of the hub."),
-    ("model.device", "Where the model runs; cpu unless told otherwise."),
+    ("model.device", "Where the model runs, or a table of the layers on each device; cpu unless told otherwise."),
     ("model.dtype", "Number format; auto takes bf16 where the hardware has bf16 arithmetic, else f32."),
     ("task", "What is asked."),
     ("task.question", "hidden: asked after compression; visible: inside the compressed text."),
@@ -131,6 +131,15 @@ fn value(path: &str, takes: &Takes) -> Option<Value> {
         }
         Takes::Text if path == "plugin.sha256" => json!({ "type": "string", "pattern": "^[0-9a-fA-F]{64}$" }),
         Takes::Text => json!({ "type": "string", "minLength": 1 }),
+        Takes::Choice(names, Some(pattern)) if path == "model.device" => {
+            let layers = json!({ "type": "integer", "minimum": 1, "maximum": 4096 });
+            let map = json!({
+                "type": "object",
+                "patternProperties": { "^(cpu|cuda:(0|[1-9][0-9]{0,4}))$": layers },
+                "additionalProperties": false,
+            });
+            json!({ "anyOf": [{ "enum": names }, { "type": "string", "pattern": pattern }, map] })
+        }
         Takes::Choice(names, None) => json!({ "enum": names }),
         Takes::Choice(names, Some(pattern)) => {
             json!({ "anyOf": [{ "enum": names }, { "type": "string", "pattern": pattern }] })
