@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::bench::{Report, text};
-use super::table::table;
+use crate::table::table;
 
 /// What `tests/gpu/run.py` prints; of its checks, whether they passed.
 #[derive(Deserialize)]
