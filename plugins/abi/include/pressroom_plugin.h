@@ -5,6 +5,10 @@
 
 #include <stdint.h>
 
+// Names of extensions.
+#define PRESSROOM_LOG "pressroom.log/1"
+#define PRESSROOM_PREPARE "pressroom.prepare/1"
+
 // The call did what it was asked to.
 #define PRESSROOM_OK 0
 
@@ -210,14 +214,15 @@ typedef struct PressroomView {
     const struct PressroomTensor *values;
     // Position of each entry in the uncompressed context, int64 `[batch, kv_heads, tokens]`.
     const struct PressroomTensor *positions;
-    // The last queries before rotary embedding, `[batch, heads, n, head_dim]`, as declared (fewer where the context is
-    // shorter): float32, float16 or bfloat16.
+    // The last queries before rotary embedding, `[batch, heads, n, head_dim]`, as declared: float32, float16 or
+    // bfloat16. Fewer where the context is shorter, and while decoding where fewer are remembered.
     const struct PressroomTensor *queries;
     // The last queries after rotary embedding, float32, as declared.
     const struct PressroomTensor *rotated_queries;
     // Attention weights of the last queries over the entries, float32 `[batch, heads, n, tokens]`, as declared.
     const struct PressroomTensor *attention;
-    // What enters the attention block, `[batch, context_end - context_start, hidden]`: float32, float16 or bfloat16.
+    // What enters the attention block, `[batch, n, hidden]`: float32, float16 or bfloat16. Of all tokens of the context;
+    // while decoding, of the last ones, as far as they are remembered.
     const struct PressroomTensor *hidden_states;
     // Attention that each entry received from all queries of the context, float32 `[batch, heads, tokens]`. Since
     // version 2.

@@ -45,14 +45,15 @@ pub struct PressroomView {
     pub values: *const PressroomTensor,
     /// Position of each entry in the uncompressed context, int64 `[batch, kv_heads, tokens]`.
     pub positions: *const PressroomTensor,
-    /// The last queries before rotary embedding, `[batch, heads, n, head_dim]`, as declared (fewer where the context is
-    /// shorter): float32, float16 or bfloat16.
+    /// The last queries before rotary embedding, `[batch, heads, n, head_dim]`, as declared: float32, float16 or
+    /// bfloat16. Fewer where the context is shorter, and while decoding where fewer are remembered.
     pub queries: *const PressroomTensor,
     /// The last queries after rotary embedding, float32, as declared.
     pub rotated_queries: *const PressroomTensor,
     /// Attention weights of the last queries over the entries, float32 `[batch, heads, n, tokens]`, as declared.
     pub attention: *const PressroomTensor,
-    /// What enters the attention block, `[batch, context_end - context_start, hidden]`: float32, float16 or bfloat16.
+    /// What enters the attention block, `[batch, n, hidden]`: float32, float16 or bfloat16. Of all tokens of the context;
+    /// while decoding, of the last ones, as far as they are remembered.
     pub hidden_states: *const PressroomTensor,
     /// Attention that each entry received from all queries of the context, float32 `[batch, heads, tokens]`. Since
     /// version 2.

@@ -165,6 +165,15 @@ fn c_and_cpp_accept_the_header_and_lay_structs_out_alike() {
 }
 
 #[test]
+fn the_header_has_the_names_of_the_extensions() {
+    let text = std::fs::read_to_string(header()).unwrap();
+    for (name, id) in [("PRESSROOM_LOG", PRESSROOM_LOG), ("PRESSROOM_PREPARE", PRESSROOM_PREPARE)] {
+        assert!(text.contains(&format!("#define {name} \"{id}\"\n")), "{name}");
+    }
+    assert_eq!(text.matches("pressroom.").count(), 2, "an extension of the header has no constant");
+}
+
+#[test]
 fn the_record_misses_no_field_of_the_header() {
     let text = std::fs::read_to_string(header()).unwrap();
     let recorded: usize = layout().iter().map(|(_, _, fields)| fields.len()).sum();

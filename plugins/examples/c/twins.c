@@ -158,6 +158,8 @@ static uint32_t score_snapkv(const PressroomCall *call, void *instance, const Pr
     const Parameters *params = instance;
     const int64_t window = params->window_size, first = view->context_end - window;
     const int64_t group = view->heads / view->kv_heads, tokens = view->tokens;
+    // While decoding, only the queries of the last tokens are there.
+    const int64_t queries = view->rotated_queries->array.shape[2];
     if (first <= view->context_start) {
         return failed(call, "the context is not longer than window_size; use a longer one or a smaller window");
     }
@@ -171,12 +173,12 @@ static uint32_t score_snapkv(const PressroomCall *call, void *instance, const Pr
             memset(out, 0, (size_t)tokens * sizeof *out);
             for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
                 memset(votes, 0, (size_t)tokens * sizeof *votes);
-                for (int64_t row = 0; row < window; row++) {
-                    vote(view, sequence, head, row, first + row, weights, votes);
+                for (int64_t row = 0; row < queries; row++) {
+                    vote(view, sequence, head, row, view->context_end - queries + row, weights, votes);
                 }
                 for (int64_t token = 0; token < tokens; token++) {
                     const bool inside = position(view, sequence, kv_head, token) >= first;
-                    votes[token] = inside ? 0 : votes[token] / (float)window;
+                    votes[token] = inside ? 0 : votes[token] / (float)queries;
                 }
                 pool(votes, tokens, params->kernel_size, out);
             }

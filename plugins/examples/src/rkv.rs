@@ -1,6 +1,6 @@
 //! `rkv`: important, and not said already.
 
-use pressroom_plugin::ndarray::{Array1, ArrayView2, s};
+use pressroom_plugin::ndarray::{Array1, Array2, ArrayView2, s};
 use pressroom_plugin::{Needs, Result, Scorer, Scores, Span, View};
 
 use crate::window;
@@ -91,10 +91,11 @@ impl Rkv {
         for head in kv_head * view.group()..(kv_head + 1) * view.group() {
             group.push(window::attention(view, keys, sequence, head, self.window_size)?);
         }
-        for query in 0..self.window_size {
+        let queries = group.first().map_or(0, Array2::nrows);
+        for query in 0..queries {
             for token in 0..view.tokens() {
                 let strongest = group.iter().map(|weights| weights[[query, token]]).fold(0.0, f32::max);
-                attention[token] += strongest / self.window_size as f32;
+                attention[token] += strongest / queries as f32;
             }
         }
         let reach = self.kernel_size / 2;

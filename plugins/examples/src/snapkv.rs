@@ -49,7 +49,7 @@ impl Scorer for SnapKv {
             let mut pooled = Array1::<f32>::zeros(view.tokens());
             for head in kv_head * view.group()..(kv_head + 1) * view.group() {
                 let weights = window::attention(view, keys.view(), sequence, head, self.window_size)?;
-                let mut votes = weights.sum_axis(axis::BATCH) / self.window_size as f32;
+                let mut votes = weights.sum_axis(axis::BATCH) / weights.nrows() as f32;
                 // Only what lies before the window is pooled: its neighbours in the window do not vote for it.
                 votes.iter_mut().zip(&inside).filter(|(_, inside)| **inside).for_each(|(vote, _)| *vote = 0.0);
                 pooled += &self.pool(&votes);

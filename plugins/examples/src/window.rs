@@ -17,7 +17,7 @@ pub(crate) fn long_enough(view: &View<'_>, window: usize) -> Result {
 }
 
 /// Causal attention weights of the last `window` queries of query head `head` over the entries of `keys`,
-/// `[window, tokens]`.
+/// `[n, tokens]`: fewer while decoding, where only the queries of the last tokens are there.
 pub(crate) fn attention(
     view: &View<'_>,
     keys: ArrayView2<'_, f32>,
@@ -26,12 +26,13 @@ pub(crate) fn attention(
     window: usize,
 ) -> Result<Array2<f32>> {
     let queries = view.rotated_queries()?.head(sequence, head);
-    let queries = queries.slice(s![queries.nrows() - window.., ..]);
+    let count = queries.nrows().min(window);
+    let queries = queries.slice(s![queries.nrows() - count.., ..]);
     let mut weights = queries.dot(&keys.t()) / (view.head_dim() as f32).sqrt();
     let positions = view.positions();
     let positions = positions.slice(s![sequence, head / view.group(), ..]);
     for (row, mut weights) in weights.rows_mut().into_iter().enumerate() {
-        let position = view.context_end() - (window - row) as i64;
+        let position = view.context_end() - (count - row) as i64;
         let mut largest = f32::NEG_INFINITY;
         for (weight, entry) in weights.iter_mut().zip(&positions) {
             if *entry > position {

@@ -122,7 +122,8 @@ impl<'a> View<'a> {
         self.positions
     }
 
-    /// The last queries before rotary embedding, `[batch, heads, n, head_dim]`, as many as declared.
+    /// The last queries before rotary embedding, `[batch, heads, n, head_dim]`, as many as declared: fewer where the
+    /// context is shorter, and while decoding where fewer are remembered.
     ///
     /// # Errors
     /// The press did not declare any.
@@ -130,7 +131,7 @@ impl<'a> View<'a> {
         self.declared(self.raw.queries, "queries")
     }
 
-    /// The last queries after rotary embedding, float32 `[batch, heads, n, head_dim]`, as many as declared.
+    /// The last queries after rotary embedding, float32 `[batch, heads, n, head_dim]`, as many as [`Self::queries`].
     ///
     /// # Errors
     /// The press did not declare any.
@@ -146,7 +147,8 @@ impl<'a> View<'a> {
         self.declared(self.raw.attention, "attention weights")
     }
 
-    /// What enters the attention block, `[batch, context_tokens, hidden]`.
+    /// What enters the attention block, `[batch, n, hidden]`: of all tokens of the context; while decoding, of the last
+    /// ones, as far as they are remembered.
     ///
     /// # Errors
     /// The press did not declare it.

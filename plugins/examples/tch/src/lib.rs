@@ -55,7 +55,8 @@ impl Scorer for HashEvict {
         let projection = self.projection(view.seed(), view.head_dim())?;
         let keys = hashes(&*view.keys().tch()?, &projection)?;
         let queries = hashes(&*view.rotated_queries()?.tch()?, &projection)?;
-        let group = [view.batch(), view.kv_heads(), view.group() * window, self.bits].map(|length| length as i64);
+        // As many queries as there are: while decoding, those of the last tokens only.
+        let group = [view.batch() as i64, view.kv_heads() as i64, -1, self.bits as i64];
         let votes = queries.f_reshape(group)?.f_mean_dim(2, true, Kind::Float)?;
         // Of two hashes of signs, the product is the number of equal bits less that of different ones.
         let equal = keys.f_matmul(&votes.f_transpose(2, 3)?)?.f_squeeze_dim(3)?;

@@ -11,6 +11,9 @@ use crate::memory::{Access, Guarded, Side, Source};
 /// Bytes on either side of roomy memory.
 const ROOM: usize = 1 << 16;
 
+/// Tokens of which queries and hidden states are remembered while decoding.
+const OBSERVED: usize = 3;
+
 /// In what memory a tensor lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Placement {
@@ -112,7 +115,9 @@ impl Case {
     /// There is no memory left.
     pub(super) fn make(&self, needs: &RawNeeds) -> io::Result<Made> {
         let context = self.context();
-        let last = |tokens: u64| usize::try_from(tokens).unwrap_or(usize::MAX).min(context);
+        // While decoding, no more than the last tokens are remembered.
+        let observed = if self.decoding { OBSERVED.min(context) } else { context };
+        let last = |tokens: u64| usize::try_from(tokens).unwrap_or(usize::MAX).min(observed);
         let frame = Frame {
             phase: if self.decoding { PRESSROOM_DECODING } else { PRESSROOM_PREFILL },
             layer: 0,
@@ -154,12 +159,15 @@ impl Case {
             })?;
         }
         if needs.hidden_states {
-            let shape = [self.batch, context, self.heads * self.head_dim];
-            made.add(self, Part::HiddenStates, self.dtype, &shape, |at| self.number(4, at[0], 0, at[1], at[2]))?;
+            let shape = [self.batch, observed, self.heads * self.head_dim];
+            let first = context - observed;
+            made.add(self, Part::HiddenStates, self.dtype, &shape, |at| {
+                self.number(4, at[0], 0, first + at[1], at[2])
+            })?;
         }
         if needs.attention_sums {
-            let (rows, tokens) = (self.attention(context), self.tokens);
-            let sum = |row: usize, entry| (0..context).map(|q| rows[(row * context + q) * tokens + entry]).sum();
+            let (rows, tokens) = (self.attention(observed), self.tokens);
+            let sum = |row: usize, entry| (0..observed).map(|q| rows[(row * observed + q) * tokens + entry]).sum();
             let shape = [self.batch, self.heads, tokens];
             made.add(self, Part::AttentionSums, Dtype::F32, &shape, |at| sum(at[0] * self.heads + at[1], at[2]))?;
         }
