@@ -2,7 +2,7 @@
 //!
 //! `PRESSROOM_GPU=cuda:0` runs them (with `PRESSROOM_LIBTORCH_CUDA` naming the folder of libtorch's CUDA half), and
 //! `PRESSROOM_GPU=rehearsal` does the same on the processor. Without it there is nothing to run.
-#![allow(clippy::unwrap_used, reason = "in a test a panic is the message")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test a panic is the message")]
 
 use std::path::PathBuf;
 use std::sync::Once;

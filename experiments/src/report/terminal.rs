@@ -34,18 +34,24 @@ pub fn rows(comparison: &Comparison) -> String {
     table(&header.iter().map(String::as_str).collect::<Vec<_>>(), rows.collect())
 }
 
+/// A column: its heading, and what stands in it.
+pub type Column = (&'static str, fn(&Row) -> String);
+
 /// Columns that only some comparisons have something in.
-pub fn extra(comparison: &Comparison) -> Vec<(&'static str, fn(&Row) -> String)> {
+pub fn extra(comparison: &Comparison) -> Vec<Column> {
     let any = |has: fn(&Row) -> bool| comparison.rows.iter().any(has);
     let differs = |row: &Row| row.strict.is_some_and(|strict| (strict - row.accuracy()).abs() > 1e-9);
-    let columns: [(bool, &'static str, fn(&Row) -> String); 3] = [
-        (any(differs), "strict", |row| row.strict.map(percent).unwrap_or_default()),
-        (any(|row| row.kl.is_some()), "KL", |row| row.kl.map(|kl| format!("{kl:.3}")).unwrap_or_default()),
-        (comparison.tasks.len() > 1, "worst task", |row| {
-            row.worst_task().map(|(task, score)| format!("{task} {}", percent(score))).unwrap_or_default()
-        }),
+    let columns: [(bool, Column); 3] = [
+        (any(differs), ("strict", |row| row.strict.map(percent).unwrap_or_default())),
+        (any(|row| row.kl.is_some()), ("KL", |row| row.kl.map(|kl| format!("{kl:.3}")).unwrap_or_default())),
+        (
+            comparison.tasks.len() > 1,
+            ("worst task", |row| {
+                row.worst_task().map(|(task, score)| format!("{task} {}", percent(score))).unwrap_or_default()
+            }),
+        ),
     ];
-    columns.into_iter().filter(|(there, ..)| *there).map(|(_, name, show)| (name, show)).collect()
+    columns.into_iter().filter(|(there, _)| *there).map(|(_, column)| column).collect()
 }
 
 fn cells(row: &Row) -> Vec<String> {

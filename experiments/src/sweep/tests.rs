@@ -28,7 +28,7 @@ fn engine(folder: &Path) -> Engine {
         json!({"version": "1.0", "decoder": {"type": "Fuse"}, "model": {"type": "BPE", "vocab": vocab, "merges": []}});
     std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
     std::fs::write(folder.join("chat_template.jinja"), "<{{ messages[0]['content'] }}>").unwrap();
-    Engine::load(&ModelFolder::read(folder).unwrap(), DeviceChoice::Cpu, DtypeChoice::F32).unwrap()
+    Engine::load(&ModelFolder::read(folder).unwrap(), &DeviceChoice::Cpu, DtypeChoice::F32).unwrap()
 }
 
 fn plans(presses: &str) -> Vec<SessionPlan> {

@@ -103,7 +103,7 @@ impl<I: Isa, const R: usize, const BITS: u32> Kernel<I> for Product<'_, R, BITS>
         let Self { panels, factors, stride, count, sums } = self;
         let lanes = sums.len() / R;
         let words = count / (32 / BITS) as usize;
-        assert!(lanes % LANES as usize == 0 && panels.first + words <= panels.words);
+        assert!(lanes.is_multiple_of(LANES as usize) && panels.first + words <= panels.words);
         assert!(lanes / LANES as usize * panels.words * ROW <= panels.codes.len());
         assert!((R - 1) * stride + count <= factors.len());
         let mut at = 0;
