@@ -147,19 +147,25 @@ fn allocated() -> usize {
 /// Rounds before and while allocations are counted.
 const ROUNDS: usize = 100;
 
+/// How often they are counted.
+const COUNTS: usize = 4;
+
 fn leaks(subject: &Subject<'_>) -> Verdict {
-    let growth = |rounds: usize| {
+    let growth = || {
         let before = allocated();
-        for _ in 0..rounds {
+        for _ in 0..ROUNDS {
             in_use(subject)?;
         }
         Ok::<usize, Fault>(allocated().saturating_sub(before))
     };
-    growth(ROUNDS)?;
-    let grown = growth(ROUNDS)?;
-    // What a cache may take once is not taken again for every call.
-    if grown >= ROUNDS * 8 {
-        return failed(format!("holds {} bytes more after each use", grown / ROUNDS));
+    growth()?;
+    let mut least = usize::MAX;
+    for _ in 0..COUNTS {
+        least = least.min(growth()?);
+        // What a cache takes now and then is not taken again for every call.
+        if least < ROUNDS * 8 {
+            return Ok(());
+        }
     }
-    Ok(())
+    failed(format!("holds {} bytes more after each use", least / ROUNDS))
 }
