@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use pressroom::cache::Bits;
+use pressroom::pipeline::Regime;
 use pressroom::plan::{DeviceChoice, DtypeChoice};
 
 use crate::engine::DEFAULT_MODEL;
@@ -34,6 +35,12 @@ pub enum Command {
     Diff(DiffArgs),
     /// Put the answers of several run folders of one run together
     Merge(MergeArgs),
+    /// Run an experiment on the machines of a cluster
+    Submit {
+        /// Which cluster
+        #[command(subcommand)]
+        command: SubmitCommand,
+    },
     /// Ask questions about a text, answered from its compressed cache
     Ask(AskArgs),
     /// Measure prefill and decoding speed beside the memory's
@@ -58,6 +65,10 @@ pub enum Command {
         #[command(subcommand)]
         command: ModelCommand,
     },
+    /// Write the answers of a run in another program's layout
+    Export(ExportArgs),
+    /// Turn another program's results into a run folder
+    Import(ImportArgs),
     /// Print the JSON Schema of experiments: docs/experiment.schema.json is what this prints
     Schema {
         /// A plugin's library, whose presses the schema is to know too; repeat it for several
@@ -81,26 +92,34 @@ pub enum Command {
     },
 }
 
-/// Arguments of `run`.
+/// An experiment, as `run` and `submit` take it.
 #[derive(Debug, Args)]
-pub struct RunArgs {
+pub struct ExperimentArgs {
     /// The experiment
     pub file: PathBuf,
     /// Override a value of the file, as in task.samples=5
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Print what would be done, and what it would take, and do nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Go on without the samples that cannot be asked; their records say why
+    /// Go on without the samples that cannot be read or asked; the records of the latter say why
     #[arg(long)]
     pub keep_going: bool,
-    /// Only part i of n, into a folder of its own below the output; `pressroom merge` puts the parts together
-    #[arg(long, value_name = "i/n")]
-    pub shard: Option<Shard>,
     /// A plugin's library, whose presses the file may name; repeat it for several
     #[arg(long, value_name = "LIB")]
     pub plugin: Vec<PathBuf>,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The experiment
+    #[command(flatten)]
+    pub experiment: ExperimentArgs,
+    /// Print what would be done, and what it would take, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Only part i of n, into a folder of its own below the output; `pressroom merge` puts the parts together
+    #[arg(long, value_name = "i/n")]
+    pub shard: Option<Shard>,
 }
 
 /// Arguments of `report`.
@@ -160,6 +179,71 @@ pub struct MergeArgs {
     pub output: PathBuf,
     /// Run folders [default: the folders shard-* of the output]
     pub folders: Vec<PathBuf>,
+}
+
+/// Clusters.
+#[derive(Debug, Subcommand)]
+pub enum SubmitCommand {
+    /// Write and submit a job array of Slurm, and a job that merges
+    Slurm(SlurmArgs),
+}
+
+/// Arguments of `submit slurm`.
+#[derive(Debug, Args)]
+pub struct SlurmArgs {
+    /// The experiment
+    #[command(flatten)]
+    pub experiment: ExperimentArgs,
+    /// Print what would be submitted, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Nodes that work at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub nodes: u64,
+    /// Minutes that a task of the array should take, by this machine's speed
+    #[arg(long, value_name = "M", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub minutes: u64,
+    /// Further arguments of sbatch, after --
+    #[arg(last = true, value_name = "SBATCH ARGUMENT")]
+    pub sbatch: Vec<String>,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The run folder
+    pub run: PathBuf,
+    /// The folder that gets a results folder for each press and ratio
+    pub folder: PathBuf,
+    /// As kvpress's leaderboard takes them: predictions.csv, metrics.json, config.yaml
+    #[arg(long, required = true)]
+    pub kvpress: bool,
+    /// Name of the data set [default: the file's or the task's]
+    #[arg(long, value_name = "NAME")]
+    pub dataset: Option<String>,
+    /// Name of the data set's part, such as 4096
+    #[arg(long, value_name = "NAME")]
+    pub data_dir: Option<String>,
+}
+
+/// Arguments of `import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// A results folder of kvpress, or one that holds several
+    pub folder: PathBuf,
+    /// The run folder to make
+    pub run: PathBuf,
+    /// Which results: presses saw the question (visible), or not
+    #[arg(long, value_name = "hidden|visible", default_value = "hidden", value_parser = regime)]
+    pub question: Regime,
+}
+
+fn regime(name: &str) -> Result<Regime, String> {
+    match name {
+        "hidden" => Ok(Regime::Hidden),
+        "visible" => Ok(Regime::Visible),
+        _ => Err("hidden or visible".into()),
+    }
 }
 
 /// Arguments of `ask`.

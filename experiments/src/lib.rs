@@ -4,6 +4,7 @@
 pub mod cli;
 mod commands;
 mod engine;
+mod exchange;
 mod html;
 mod plugins;
 mod report;

@@ -6,6 +6,7 @@ mod bench_show;
 mod calibrate;
 mod diff;
 mod doctor;
+mod exchange;
 mod merge;
 mod model;
 mod plugin;
@@ -13,13 +14,14 @@ mod press;
 mod report;
 mod run;
 mod show;
+mod slurm;
 
 use std::io::Write;
 
 use anyhow::Result;
 use clap::CommandFactory;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, SubmitCommand};
 use crate::plugins::registry_with;
 use crate::task::tasks;
 
@@ -34,6 +36,9 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Show(args) => show::show(&args),
         Command::Diff(args) => diff::diff(&args),
         Command::Merge(args) => merge::merge(&args),
+        Command::Submit { command: SubmitCommand::Slurm(args) } => slurm::submit(&args),
+        Command::Export(args) => exchange::export(&args),
+        Command::Import(args) => exchange::import(&args),
         Command::Ask(args) => ask::ask(&args),
         Command::Calibrate(args) => calibrate::calibrate(&args),
         Command::Bench(args) => bench::bench(&args),

@@ -9,6 +9,7 @@ use pressroom::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::attempt::Fence;
 use super::disk::{Disk, Os, sync_folder_of, write_whole};
 use super::identity::differences;
 use super::{Key, Machine, Record, line};
@@ -24,6 +25,8 @@ pub struct RunFolder {
     finished: Vec<Record>,
     /// What a failed write has left behind is sorted out when the folder is opened again, not before.
     failed: bool,
+    /// What ends this process's right to append, if anything does.
+    fence: Option<Fence>,
     /// Held as long as the folder is open; the operating system lets go of it however the process ends.
     _lock: File,
 }
@@ -48,7 +51,12 @@ impl RunFolder {
         let journal =
             OpenOptions::new().create(true).append(true).open(&journal_path).map_err(Error::io(&journal_path))?;
         sync_folder_of(disk.as_mut(), &journal_path)?;
-        Ok(Self { path: path.to_owned(), journal, disk, finished, failed: false, _lock: lock })
+        Ok(Self { path: path.to_owned(), journal, disk, finished, failed: false, fence: None, _lock: lock })
+    }
+
+    /// The same, as long as `fence` lets it append.
+    pub(super) fn fenced(self, fence: Fence) -> Self {
+        Self { fence: Some(fence), ..self }
     }
 
     /// Where it is.
@@ -69,11 +77,15 @@ impl RunFolder {
     /// Appends answers; when this returns they survive a power failure.
     ///
     /// # Errors
-    /// The disk is full or the file cannot be written; what was appended before stays. Nothing can be appended after.
+    /// The disk is full or the file cannot be written, or another worker took over; what was appended before stays.
+    /// Nothing can be appended after.
     pub fn append(&mut self, records: &[Record]) -> Result<()> {
         let path = self.path.join(JOURNAL);
         if self.failed {
             return Err(Error::file(path, "could not be written before; run the same command again"));
+        }
+        if let Some(fence) = &self.fence {
+            fence.check()?;
         }
         let written = self.disk.write(&mut self.journal, lines(&path, records)?.as_bytes());
         written.and_then(|()| self.disk.sync(&self.journal)).map_err(|error| {

@@ -69,7 +69,8 @@ pub fn merge(output: &Path, folders: &[PathBuf]) -> Result<Metrics> {
     Ok(metrics)
 }
 
-fn plan(folder: &Path) -> Result<Value> {
+/// What run a folder is of.
+pub(super) fn plan(folder: &Path) -> Result<Value> {
     let path = folder.join("plan.json");
     let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
     serde_json::from_str(&text).map_err(|error| Error::file(path, error.to_string()))

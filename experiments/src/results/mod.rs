@@ -1,5 +1,6 @@
 //! What a run leaves behind: every answer in a journal that survives interruptions, and what the run was.
 
+mod attempt;
 mod disk;
 mod folder;
 mod identity;
@@ -9,6 +10,7 @@ mod merge;
 mod metrics;
 mod record;
 
+pub use attempt::{attempts, finished_anywhere, open_attempt};
 pub use folder::{RunFolder, finished_in, read_records};
 pub use identity::{Identity, Versions, differences, digest};
 pub use machine::{Machine, available_memory};
