@@ -154,9 +154,10 @@ fn plugins_stand_where_built_in_presses_can() {
     let folder = tempfile::tempdir().unwrap();
     letters(&folder.path().join("model"));
     // Every letter once, in some order.
-    let row = |step: u8| {
-        let context: String =
-            (0..57u8).map(|at| char::from(b'!' + at * step % 57)).filter(|c| !"<>".contains(*c)).collect();
+    let row = |step: usize| {
+        let letters: Vec<char> = ('!'..='Y').collect();
+        let order = (0..letters.len()).map(|at| letters[at * step % letters.len()]);
+        let context: String = order.filter(|letter| !"<>".contains(*letter)).collect();
         format!("{}\n", serde_json::json!({"context": context, "question": "WHO?", "answer": ["X"]}))
     };
     std::fs::write(folder.path().join("rows.jsonl"), row(10) + &row(23)).unwrap();
