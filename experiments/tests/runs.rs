@@ -4,14 +4,13 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pressroom::press::Kind;
 use serde_json::{Value, json};
-use support::tiny::{Answers, Tiny, lighthouses, row};
+use support::tiny::{Answers, Tiny, lighthouses};
 use support::{letters, pressroom, refused, stdout, with_small_disk};
 
 const NEEDLE: &str = "The bakery opens at six. The password of the lighthouse is marmalade. Ships pass at night, and the \
@@ -241,7 +240,7 @@ fn a_folder_that_cannot_be_written_to_is_said_to_be_one() {
     let script = format!(
         "cd '{}'; mkdir disk; mount -t tmpfs tmpfs disk; mkdir disk/out; mount -o remount,ro disk\n\
          if '{}' run run.toml --set run.output='\"disk/out\"' 2> said.txt; then exit 9; fi",
-        tiny.folder.path().display(),
+        tiny.at("").display(),
         env!("CARGO_BIN_EXE_pressroom")
     );
     let Some(output) = with_small_disk(&script) else { return };
@@ -323,6 +322,6 @@ fn parts_of_a_run_merge_to_the_whole() {
     assert_eq!(tiny.answers("parts"), whole);
     // The merged folder is a run's like any other: nothing is left to do.
     assert!(tiny.run("parts", &[]).contains("133 answers are there already; 0 prefills"));
-    refused(&["merge", &tiny.at("nowhere").display().to_string()], &["nowhere", "No such file"]);
+    refused(&["merge", &tiny.at("nowhere").display().to_string()], &["nowhere", "nothing to merge"]);
     refused(&["merge", &tiny.at("model").display().to_string()], &["nothing to merge"]);
 }

@@ -67,9 +67,10 @@ fn a_worker_begins_where_the_one_before_it_was_killed() {
 
 #[test]
 fn a_worker_that_was_taken_for_dead_stops_and_does_no_harm() {
-    let tiny = Tiny::new(&lighthouses(30));
+    let tiny = Tiny::new(&lighthouses(60));
     tiny.run("whole", &[]);
-    let first = tiny.command("out", &["--shard", "0/1"]).spawn().unwrap();
+    // So little memory that it takes its time.
+    let first = tiny.command("out", &["--shard", "0/1", "--set", "run.memory='1B'"]).spawn().unwrap();
     let journal = tiny.at("out/shard-0-of-1/1/answers.jsonl");
     let start = Instant::now();
     while !std::fs::metadata(&journal).is_ok_and(|journal| journal.len() > 0) {

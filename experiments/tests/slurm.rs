@@ -88,10 +88,10 @@ fn written(tiny: &Tiny) -> usize {
 #[test]
 #[ignore = "needs Slurm and root"]
 fn two_hundred_cells_survive_five_kills() {
-    let text = |index: usize| "WHO KEEPS THE LIGHTHOUSE AND THE HARBOUR ".repeat(20 + index % 7);
+    let text = |index: usize| "WHO KEEPS THE LIGHTHOUSE AND THE HARBOUR ".repeat(8 + index % 7);
     let rows: Vec<Value> = (0..200).map(|index| row(&text(index), &format!("WHO {index}?"))).collect();
     let tiny = Tiny::new(&rows);
-    let more = ["--set", "task.max_new_tokens=40", "--set", "run.threads=1", "--set", "run.memory='1MB'"];
+    let more = ["--set", "task.max_new_tokens=10", "--set", "run.threads=1", "--set", "run.memory='1B'"];
     let slurm = Slurm::up();
     let (file, output) = (tiny.at("run.toml").display().to_string(), tiny.at("out").display().to_string());
     let set = format!("run.output={output:?}");

@@ -10,7 +10,7 @@ use super::config::Config;
 use super::names::{Names, in_config};
 use super::python;
 use super::questions::{Asked, read_questions};
-use super::results::{Results, Row};
+use super::results::{Results, Row, metric};
 use crate::report::Run;
 use crate::results::Record;
 
@@ -51,10 +51,12 @@ pub fn export(from: &Path, to: &Path, naming: &Naming) -> Result<Vec<PathBuf>> {
         // kvpress tells no ratio of presses that act in decoding.
         let told = config.0.get("target_size").is_none_or(Value::is_null);
         let rows = records.iter().map(|record| {
+            let metric = metric(&config, &record.task).unwrap_or_else(|_| record.metric.clone());
             let ratio = told.then_some(record.achieved_ratio);
-            Row { ratio, ..row(record, asked.get(&(record.index, record.turn)).copied()) }
+            Row { metric, ratio, ..row(record, asked.get(&(record.index, record.turn)).copied()) }
         });
-        folders.push(Results { config, rows: rows.collect() }.write(to)?);
+        let rows = rows.collect();
+        folders.push(Results { config, rows }.write(to)?);
     }
     if folders.is_empty() {
         return Err(Error::file(from, "holds no answers to export"));

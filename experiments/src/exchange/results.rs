@@ -168,8 +168,8 @@ impl Results {
     }
 }
 
-/// What kvpress scores a task with.
-fn metric(config: &Config, task: &str) -> Result<Metric, String> {
+/// What kvpress scores a task with, or why that is not known here.
+pub fn metric(config: &Config, task: &str) -> Result<Metric, String> {
     match config.text("dataset").as_deref() {
         Some("ruler") if task.split('_').next() == Some("qa") => Ok(Metric::AnyMatch),
         Some("ruler") => Ok(Metric::StringMatch),
