@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::cuda::emulator::Emulator;
+use crate::cuda::tests::emulator::Emulator;
 use crate::dispatch::Level;
 
 /// Unit roundoff of a dtype: half the distance from 1 to the next larger number.

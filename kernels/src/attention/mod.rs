@@ -4,8 +4,6 @@
 //! parts of any number of sequences where they lie. A part that only its layout can read comes as an
 //! [`AttentionState`]; states merge into exactly the attention over the union.
 
-#[cfg(test)]
-mod blocks;
 mod chunk;
 mod context;
 mod geometry;

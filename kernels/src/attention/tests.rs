@@ -1,10 +1,12 @@
 //! Attention on every instruction set and dtype against the softmax in float64.
 
+mod blocks;
+
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use tch::{Device, Kind, Tensor};
 
-use super::{AttentionState, Extent, Mask, Part, Sequence, blocks, context, gpu, parts};
+use super::{AttentionState, Extent, Mask, Part, Sequence, context, gpu, parts};
 use crate::dispatch::Level;
 use crate::testing::{arranged, distance, emulated, largest, misaligned, random, stamp, unit, with_threads};
 

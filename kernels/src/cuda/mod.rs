@@ -5,15 +5,13 @@
 //! to build, nor to run on the processor: libraries are opened when a tensor of a GPU comes along ([`library`]).
 
 mod compile;
-#[cfg(test)]
-pub(crate) mod emulator;
 mod gpu;
 mod library;
 mod machine;
 mod program;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use gpu::{Memory, memory};
 pub use library::{Driver, LIBTORCH_CUDA, driver, open_libtorch_cuda};

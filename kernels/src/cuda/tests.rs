@@ -1,5 +1,7 @@
 //! Every kernel compiles for every architecture; what does not compile is told with file and line.
 
+pub(crate) mod emulator;
+
 use std::path::Path;
 
 use super::compile::{Architecture, compile};

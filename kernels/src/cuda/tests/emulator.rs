@@ -10,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use libloading::Library;
 use tch::{Device, TchError, Tensor};
 
-use super::program::HEADERS;
-use super::{Argument, Machine, Program};
+use super::super::program::HEADERS;
+use super::super::{Argument, Machine, Program};
 
 /// Tensors on the processor are its memory.
 pub(crate) struct Emulator {

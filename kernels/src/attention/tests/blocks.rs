@@ -3,8 +3,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::Sequence;
-use super::geometry::{Group, Plan, Span, rows_of_block};
+use super::super::Sequence;
+use super::super::geometry::{Group, Plan, Span, rows_of_block};
 
 /// Keys of a warp's tile, and warps of a block.
 const TILE: usize = 32;
