@@ -74,7 +74,9 @@ def main():
 
     check("doctor", [pressroom, "doctor"])
     measured = check("kernels", [tests, "--test-threads=1", "--nocapture"])
-    rows = [json.loads(line) for line in measured.splitlines() if line.startswith('{"kernel"')]
+    # The test program writes a test's name before its first line.
+    starts = ((line, line.find('{"kernel"')) for line in measured.splitlines())
+    rows = [json.loads(line[start:]) for line, start in starts if start >= 0]
     sanitizer = shutil.which("compute-sanitizer")
     if sanitizer and not options.rehearse:
         for tool in ("memcheck", "racecheck", "initcheck"):
