@@ -10,7 +10,9 @@ use serde_json::Value;
 use crate::support::{EVERYTHING, registry, tasks};
 
 /// What only the parser tells: it depends on more than one place of the file, on files, or on a press's own code.
-const BEYOND: [&str; 10] = [
+const BEYOND: [&str; 12] = [
+    "cache-and-sweep",
+    "cache-swept-no-ratio",
     "file-nothing-to-run",
     "plan-list-length",
     "plan-per-layer-length",

@@ -61,7 +61,7 @@ pub(super) fn sections(infos: &[TaskInfo]) -> Map<String, Value> {
         ("plugin", json!({ "type": "array", "items": plugin_limits(keys("plugin", &plugin)) })),
         ("model", keys("model", &asked("", ModelSpec::read))),
         ("task", json!({ "oneOf": tasks })),
-        ("sweep", keys("sweep", &asked("", SweepSpec::read))),
+        ("sweep", either(keys("sweep", &asked("", SweepSpec::read)), ["compression_ratio", "cache"])),
         ("cache", cache()),
         ("run", keys("run", &asked("", RunSpec::read))),
     ];
@@ -147,6 +147,12 @@ fn value(path: &str, takes: &Takes) -> Option<Value> {
         Takes::Whole(range) => json!({ "type": "integer", "minimum": range.start(), "maximum": range.end() }),
         Takes::Flag => json!({ "type": "boolean" }),
     })
+}
+
+/// A table with one of `keys`, or both.
+fn either(mut table: Value, keys: [&str; 2]) -> Value {
+    table["anyOf"] = keys.map(|key| json!({ "required": [key] })).to_vec().into();
+    table
 }
 
 /// Limits need a process of its own.
