@@ -3,7 +3,7 @@ MODEL := .deps/models/smollm2-135m-instruct/config.json
 GGUF := .deps/gguf/smollm2-135m-instruct.Q4_1.gguf
 NVRTC := .deps/nvrtc/libnvrtc.so.13
 
-.PHONY: demo test setup setup-cuda lint fuzz
+.PHONY: demo test setup setup-cuda lint fuzz bench-reference press-costs
 
 demo: setup
 	cargo run --bin pressroom -- run experiments/configs/quickstart.toml
@@ -28,3 +28,17 @@ setup-cuda: setup
 lint:
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+# Beside the reference, which is installed from PyPI into .deps/peers/ (5 GB).
+bench-reference: setup
+	cargo build --release --bin pressroom
+	python3 scripts/bench_reference.py target/release/pressroom
+
+COSTS := experiments/src/commands/press/costs.md
+press-costs: setup
+	cargo build --release --bin pressroom
+	python3 scripts/peers/setup.py kvpress
+	.deps/peers/kvpress/bin/python scripts/press_costs.py target/release/pressroom > target/costs.md
+	mv target/costs.md $(COSTS)
+	cargo run --bin pressroom -- press docs > target/presses.md
+	mv target/presses.md docs/presses.md

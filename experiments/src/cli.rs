@@ -360,7 +360,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1024,4096")]
     pub context: Vec<usize>,
     /// Layouts of the cache
-    #[arg(long, value_name = "LAYOUT,..", value_delimiter = ',', default_value = "dense,ragged")]
+    #[arg(long, value_name = "LAYOUT,..", value_delimiter = ',', default_value = "dense,half,ragged")]
     pub layout: Vec<BenchLayout>,
     /// Sequences decoded together
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1,4")]
@@ -397,6 +397,8 @@ pub struct BenchArgs {
 pub enum BenchLayout {
     /// Everything, as many pairs in every head
     Dense,
+    /// Half of the pairs, as many in every head (knorm at 0.5)
+    Half,
     /// Half of the pairs, a number of its own in every head (adakv of knorm at 0.5)
     Ragged,
     /// Everything, in 8 bits
@@ -411,6 +413,7 @@ impl std::fmt::Display for BenchLayout {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Dense => "dense",
+            Self::Half => "half",
             Self::Ragged => "ragged",
             Self::Int8 => "int8",
             Self::Int4 => "int4",
@@ -433,6 +436,34 @@ pub enum PressCommand {
     Chains,
     /// All of it in Markdown: docs/presses.md is what this prints
     Docs,
+    /// Time presses on a model's first layer: a pipeline in a line of TOML in, a line of JSON out
+    Cost(PressCostArgs),
+}
+
+/// Arguments of `press cost`.
+#[derive(Debug, Args)]
+pub struct PressCostArgs {
+    /// Name of a model, or a folder in Hugging Face layout (no tokenizer is needed)
+    #[arg(long, value_name = "NAME|FOLDER", default_value = DEFAULT_MODEL)]
+    pub model: String,
+    /// Tokens of context
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub tokens: usize,
+    /// Tokens of a visible question at its end, for presses that read one
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub question_tokens: i64,
+    /// Times that a press runs for each line
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub rounds: usize,
+    /// auto | f32 | bf16 | f16
+    #[arg(long, value_name = "DTYPE", default_value = "f32")]
+    pub dtype: DtypeChoice,
+    /// cpu | cuda:N | auto
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: DeviceChoice,
+    /// Threads of the tensor operations [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096))]
+    pub threads: Option<i32>,
 }
 
 /// Commands about plugins.

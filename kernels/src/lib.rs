@@ -12,6 +12,7 @@ mod element;
 pub mod gate;
 pub mod linear;
 pub mod norm;
+pub mod order;
 pub mod probe;
 pub mod quantized;
 pub mod rotary;

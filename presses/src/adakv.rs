@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pressroom::press::{Budget, ModelFacts, Needs, Params, Press, Range, Scorer, Selection};
 use pressroom::{Result, view::LayerView};
+use pressroom_kernels::order::descending;
 use tch::{Kind, Tensor};
 
 pressroom::press! {
@@ -82,7 +83,7 @@ impl Press for AdaKv {
             let own = head.scores(self.scorer.as_ref(), budget)?.f_scatter_value(2, &safest, f64::INFINITY)?;
             scores.push(own.f_flatten(0, -1)?);
         }
-        let (_, order) = Tensor::f_cat(&scores, 0)?.f_sort_stable(true, 0, true)?;
+        let order = descending(&Tensor::f_cat(&scores, 0)?)?;
         let best: Vec<i64> = Vec::try_from(order.f_narrow(0, 0, kept)?.f_sort(0, false)?.0)?;
         let (mut lists, mut best, mut start) = (Vec::with_capacity(heads.len()), &best[..], 0);
         for length in lengths {
@@ -105,7 +106,7 @@ pub(crate) fn safeguard(kept: i64, alpha: f64) -> i64 {
 pub(crate) fn best_of_all_heads(scores: &Tensor, order: &Tensor, kept: i64, safe: i64) -> Result<Tensor> {
     let (batch, kv_heads, tokens) = scores.size3()?;
     let safeguarded = scores.f_scatter_value(2, &order.f_narrow(2, 0, safe)?, f64::INFINITY)?;
-    let (_, best) = safeguarded.f_view([batch, kv_heads * tokens])?.f_sort_stable(true, 1, true)?;
+    let best = descending(&safeguarded.f_view([batch, kv_heads * tokens])?)?;
     let mask = Tensor::f_zeros([batch, kv_heads * tokens], (Kind::Bool, scores.device()))?;
     let mask = mask.f_scatter_value(1, &best.f_narrow(1, 0, kept * kv_heads)?, 1)?;
     Ok(mask.f_view([batch, kv_heads, tokens])?)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pressroom::press::{Budget, ModelFacts, Needs, Params, Press, Range, Scorer, Selection};
 use pressroom::{Result, view::LayerView};
+use pressroom_kernels::order::descending;
 use tch::{Kind, Tensor};
 
 use crate::adakv::{best_of_all_heads, safeguard};
@@ -81,7 +82,7 @@ impl Press for CriticalAdaKv {
         let first = shares.f_mul_scalar(self.params.first_stage_ratio)?.f_to_kind(Kind::Int64)?.f_clamp_min(safe)?;
         let chosen = best(&order, &first)?;
         let weighed = weighed(&scores, self.params.epsilon, view)?.f_masked_fill(&chosen, f64::INFINITY)?;
-        let (_, order) = weighed.f_sort_stable(true, -1, true)?;
+        let order = descending(&weighed)?;
         Selection::from_mask(&best(&order, &shares)?)
     }
 }

@@ -2,6 +2,7 @@
 
 use pressroom::press::{Budget, Needs, Press, Range, Scorer, Selection, Span};
 use pressroom::{Error, Result, view::LayerView};
+use pressroom_kernels::order::descending;
 use tch::{Kind, Tensor};
 
 use crate::key_rerotation::closed_up;
@@ -105,7 +106,7 @@ impl Press for Finch {
 
 /// Indices of the best `kept` entries of each head, ties to the earlier.
 fn best(scores: &Tensor, kept: i64) -> Result<Tensor> {
-    Ok(scores.f_sort_stable(true, -1, true)?.1.f_narrow(2, 0, kept)?)
+    Ok(descending(scores)?.f_narrow(2, 0, kept)?)
 }
 
 impl Finch {

@@ -2,6 +2,7 @@
 
 use pressroom::press::{Budget, Needs, Range, Scorer};
 use pressroom::{Result, view::LayerView};
+use pressroom_kernels::order::descending;
 use tch::{Kind, Tensor};
 
 /// Scaled values beyond are taken for this: the variance of larger ones overflows.
@@ -90,10 +91,10 @@ fn lag_relative_spread(partitions: &Tensor) -> Result<Tensor> {
 
 /// Place of each score along the last dimension, the lowest being at 0 and, of equal ones, the earlier above the later.
 fn ranks(scores: &Tensor) -> Result<Tensor> {
-    let (_, descending) = scores.f_sort_stable(true, -1, true)?;
+    let order = descending(scores)?;
     let last = scores.size()[scores.dim() - 1] - 1;
     let places = Tensor::f_arange(last + 1, (Kind::Float, scores.device()))?.f_neg()?.f_add_scalar(last)?;
-    Ok(scores.f_scatter(-1, &descending, &places.f_expand_as(scores)?)?)
+    Ok(scores.f_scatter(-1, &order, &places.f_expand_as(scores)?)?)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use pressroom::press::{Budget, Needs, Range, Scorer, Span};
 use pressroom::{Result, random, view::LayerView};
+use pressroom_kernels::order::descending;
 use tch::{Kind, Tensor};
 
 use crate::too_short;
@@ -58,7 +59,7 @@ impl Scorer for Nacl {
         let free = (budget.kept(view.tokens()) - proxy_tokens).max(0);
         let drawn = (free as f64 * self.random_ratio) as i64;
         let chosen = (proxy_tokens + free - drawn).min(view.tokens());
-        let (_, order) = judged.f_sort_stable(true, -1, true)?;
+        let order = descending(&judged)?;
         // The chosen are above zero, the others below in the order of an exponential race (Efraimidis and Spirakis,
         // 2006): times to arrival with rates in proportion to the chances. One race for all sequences of a batch.
         let seed = self.seed.unwrap_or_else(|| view.seed());

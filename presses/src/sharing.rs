@@ -3,6 +3,7 @@
 use pressroom::Result;
 use pressroom::error::During;
 use pressroom::press::{Budget, Selection};
+use pressroom_kernels::order::descending;
 use tch::{Kind, Tensor};
 
 /// What survives of `scores`, for each layer `[kv_heads, entries]`: bool `[layers, kv_heads, entries]`.
@@ -36,7 +37,7 @@ pub(crate) fn share(
 fn best(scores: &Tensor, kept: i64) -> Result<Tensor> {
     let by_entry = scores.f_permute([2, 0, 1])?;
     let flat = by_entry.f_flatten(0, 2)?;
-    let (_, order) = flat.f_sort_stable(true, 0, true).during("ranking the entries of all heads", &[scores])?;
+    let order = descending(&flat).during("ranking the entries of all heads", &[scores])?;
     let mask = Tensor::f_zeros([flat.numel() as i64], (Kind::Bool, scores.device()))?;
     let mask = mask.f_scatter_value(0, &order.f_narrow(0, 0, kept)?, 1)?;
     Ok(mask.f_view(by_entry.size().as_slice())?.f_permute([1, 2, 0])?)

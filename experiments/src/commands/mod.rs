@@ -1,7 +1,7 @@
 //! The commands of `pressroom`.
 
 mod ask;
-mod bench;
+pub(crate) mod bench;
 mod bench_show;
 mod calibrate;
 mod diff;

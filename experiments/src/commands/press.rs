@@ -1,6 +1,7 @@
 //! `pressroom press`: the presses as their own sources describe them.
 
 mod chains;
+mod cost;
 mod docs;
 
 use anyhow::{Result, anyhow};
@@ -9,7 +10,7 @@ use pressroom::press::{Budgeting, Entry, Kind, ParamInfo, ParamType, Params, Pre
 use super::print;
 use crate::cli::PressCommand;
 
-/// Runs `press list`, `press show`, `press chains` and `press docs`.
+/// Runs `press list`, `press show`, `press chains`, `press docs` and `press cost`.
 ///
 /// # Errors
 /// There is no press of that name.
@@ -26,6 +27,7 @@ pub fn press(command: &PressCommand) -> Result<()> {
         }
         PressCommand::Chains => print(&chains::chains(&registry)?),
         PressCommand::Docs => print(&docs::docs(&registry)?),
+        PressCommand::Cost(args) => cost::cost(&registry, args),
     }
 }
 

@@ -5,8 +5,9 @@ mod plain;
 use indicatif::ProgressBar;
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{Attention, Linear, Projected, attention_sums, attention_weights, rotate_into};
+use super::attention::{Attention, Linear, Projected, rotate_into};
 use super::config::LlamaConfig;
+use super::context_layer::ContextLayer;
 use super::folder::ModelFolder;
 use super::placement::Placement;
 use super::rope::Rotary;
@@ -15,7 +16,7 @@ use crate::cache::{KvCache, LayerCache};
 use crate::error::{During, Error, Result};
 use crate::hooks::{self, AttentionHook};
 use crate::press::{Needs, Span, StepHook, StepView};
-use crate::view::{Geometry, LayerView, Materialised, union_of};
+use crate::view::{Geometry, LayerView, union_of};
 use pressroom_kernels::attention::{attend_context, attend_parts, default_scale};
 use pressroom_kernels::{gate, linear, norm, rotary};
 
@@ -172,9 +173,8 @@ impl Llama {
         let _guard = tch::no_grad_guard();
         let mut outcomes: Vec<Result<()>> = hooks.iter().map(|_| Ok(())).collect();
         let mut stream = self.embed(tokens)?;
-        let positions = Tensor::f_arange(tokens.len() as i64, (Kind::Int64, stream.device()))?;
-        let mut tables = self.rotary().tables(&positions, self.kind)?;
-        for (index, layer) in self.layers.iter().enumerate() {
+        let mut tables = self.context_tables(tokens.len())?;
+        for index in 0..self.layers.len() {
             (stream, tables) = self.bring(index, stream, tables)?;
             let wanted: Vec<Option<Needs>> = hooks
                 .iter()
@@ -182,9 +182,7 @@ impl Llama {
                 .map(|(hook, outcome)| if outcome.is_ok() { hook.needs(index) } else { None })
                 .collect();
             let needs = union_of(wanted.iter().flatten().copied());
-            // Nothing reads the residual stream after the last layer of a prefill.
-            let last = index + 1 == self.layers.len();
-            let (next, view) = self.prefill_layer(index, layer, stream, &tables, needs, last)?;
+            let (next, view) = self.prefill_layer(index, stream, &tables, needs)?;
             let view = view.with_seed(seed).with_question(question_tokens as i64);
             for ((hook, outcome), wanted) in hooks.iter_mut().zip(&mut outcomes).zip(&wanted) {
                 if wanted.is_some() {
@@ -200,20 +198,58 @@ impl Llama {
     fn prefill_layer(
         &self,
         index: usize,
-        layer: &Layer,
         stream: Tensor,
-        tables: &(Tensor, Tensor),
+        tables: &Tables,
         needs: Needs,
-        last: bool,
     ) -> Result<(Tensor, LayerView<'_>)> {
-        let tokens = stream.size2()?.0;
-        let spare_queries =
-            last && needs.queries == Span::None && needs.attention == Span::None && !needs.attention_sums;
+        // Nothing reads the residual stream after the last layer of a prefill.
+        let last = index + 1 == self.layers.len();
+        let rotates = !last || needs.attention != Span::None || needs.attention_sums;
+        let mut context = self.project_context(index, &stream, tables, needs, rotates)?;
+        let view = context.view(needs)?;
+        let queries = match context.queries.take() {
+            Some(queries) if !last => queries,
+            _ => return Ok((stream, view)),
+        };
+        let attended = attend_context(&queries, &context.keys, &context.values)
+            .during("attention over the context", &[&queries, &context.keys])?;
+        drop((queries, context));
+        Ok((self.finish_layer(&self.layers[index], stream, &attended)?, view))
+    }
+
+    /// The first layer of a context, with what presses that read `needs` see of it: to try presses on a layer without
+    /// a prefill of the whole model.
+    ///
+    /// # Errors
+    /// As [`Self::prefill`].
+    pub fn first_layer(&self, tokens: &[i64], needs: Needs) -> Result<ContextLayer<'_>> {
+        let _guard = tch::no_grad_guard();
+        let stream = self.embed(tokens)?;
+        self.project_context(0, &stream, &self.context_tables(tokens.len())?, needs, true)
+    }
+
+    /// Rotary tables of the first `tokens` positions, on the first layer's device.
+    fn context_tables(&self, tokens: usize) -> Result<Tables> {
+        let positions = Tensor::f_arange(tokens as i64, (Kind::Int64, self.placement.layer(0)))?;
+        self.rotary().tables(&positions, self.kind)
+    }
+
+    /// Projections of one layer over a whole context, in slices of tokens; of the queries rotated ones if it `rotates`,
+    /// and raw ones if `needs` reads any.
+    fn project_context(
+        &self,
+        index: usize,
+        stream: &Tensor,
+        tables: &Tables,
+        needs: Needs,
+        rotates: bool,
+    ) -> Result<ContextLayer<'_>> {
+        let (layer, tokens) = (&self.layers[index], stream.size2()?.0);
         let Geometry { heads, kv_heads, head_dim, .. } = self.geometry;
         let by_head = |heads: i64| Tensor::f_empty([heads, tokens, head_dim], (self.kind, stream.device()));
         let (keys, values) = (by_head(kv_heads)?, by_head(kv_heads)?);
-        let queries = if spare_queries { None } else { Some(by_head(heads)?) };
-        let (mut raw, mut hidden) = (vec![], vec![]);
+        let queries = if rotates { Some(by_head(heads)?) } else { None };
+        let (mut unrotated, mut hidden_states) = (vec![], vec![]);
         for start in (0..tokens).step_by(SLICE as usize) {
             let length = SLICE.min(tokens - start);
             let normed = self.rms_norm(&stream.f_narrow(0, start, length)?, &layer.input_norm)?;
@@ -226,43 +262,15 @@ impl Llama {
                 rotate_into(&projected.queries, &tables, &own(queries)?)?;
             }
             if needs.queries != Span::None {
-                raw.push(projected.queries);
+                unrotated.push(projected.queries);
             }
             if needs.hidden_states {
-                hidden.push(normed);
+                hidden_states.push(normed);
             }
         }
-        let mut parts = Materialised::default();
-        if needs.output_projection {
-            parts.output_projection = Some(layer.attention.output_weight().shallow_clone());
-        }
-        if needs.hidden_states {
-            parts.hidden_states = Some(Tensor::f_cat(&hidden, 0)?.f_unsqueeze(0)?);
-        }
-        if needs.queries != Span::None {
-            let count = needs.queries.of(tokens);
-            let last = Tensor::f_cat(&raw, 0)?.f_narrow(0, tokens - count, count)?;
-            parts.queries = Some(last.f_transpose(0, 1)?.f_contiguous()?.f_unsqueeze(0)?);
-        }
-        let mut next = stream;
-        if let Some(queries) = queries {
-            if needs.attention != Span::None {
-                let weights = attention_weights(&queries, &keys, needs.attention.of(tokens))?;
-                parts.attention = Some(weights.f_unsqueeze(0)?);
-            }
-            if needs.attention_sums {
-                parts.attention_sums = Some(attention_sums(&queries, &keys)?.f_unsqueeze(0)?);
-            }
-            if !last {
-                let attended = attend_context(&queries, &keys, &values)
-                    .during("attention over the context", &[&queries, &keys])?;
-                drop(queries);
-                next = self.finish_layer(layer, next, &attended)?;
-            }
-        }
-        let (keys, values) = (keys.f_unsqueeze(0)?, values.f_unsqueeze(0)?);
-        let view = LayerView::new(index, self.geometry, keys, values, parts, self.rotary_of(index))?;
-        Ok((next, view))
+        let (geometry, rotary) = (self.geometry, self.rotary_of(index));
+        let output_projection = layer.attention.output_weight();
+        Ok(ContextLayer { index, geometry, rotary, output_projection, queries, keys, values, unrotated, hidden_states })
     }
 
     /// Runs new tokens of a batch of sequences through the model, appending to their caches. Sequences are

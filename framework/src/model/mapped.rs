@@ -8,7 +8,7 @@ use std::os::raw::c_int;
 use std::path::Path;
 use std::sync::Once;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 use crate::error::{Error, Result};
 
@@ -31,6 +31,16 @@ impl MappedFile {
     /// The file's bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Says that `part` of [`Self::bytes`] is not needed any more: it stops counting as memory of this process.
+    pub(super) fn release(&self, part: &[u8]) {
+        let offset = (part.as_ptr() as usize).wrapping_sub(self.0.as_ptr() as usize);
+        if offset.checked_add(part.len()).is_some_and(|end| end <= self.0.len()) {
+            // SAFETY: nothing is written to the mapping, so dropped pages are read from the file again when they are
+            // looked at. A refusal leaves everything as it was, and memory in use.
+            let _ = unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, part.len()) };
+        }
     }
 }
 
@@ -65,6 +75,17 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn what_was_released_can_be_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        std::fs::write(&path, vec![7; 3 << 16]).unwrap();
+        let map = MappedFile::open(&path).unwrap();
+        map.release(&map.bytes()[100..2 << 16]);
+        map.release(&[7; 5]);
+        assert!(map.bytes().iter().all(|byte| *byte == 7));
+    }
 
     /// Names the file to the child process of the test.
     const FILE: &str = "PRESSROOM_TEST_SHRINKING_FILE";

@@ -43,21 +43,22 @@ impl Weights {
         let parsed = maps
             .iter()
             .map(|(path, map)| match SafeTensors::deserialize(map.bytes()) {
-                Ok(file) => Ok((path, file)),
+                Ok(file) => Ok((path, map, file)),
                 Err(error) => Err(Error::file(path, format!("is no intact safetensors file: {error}; fetch it again"))),
             })
             .collect::<Result<Vec<_>>>()?;
-        check(folder, config, &parsed)?;
+        check(folder, config, parsed.iter().map(|(path, _, file)| (*path, file)))?;
         progress.set_length(
-            parsed.iter().flat_map(|(_, file)| file.iter()).map(|(_, view)| view.data().len() as u64).sum(),
+            parsed.iter().flat_map(|(_, _, file)| file.iter()).map(|(_, view)| view.data().len() as u64).sum(),
         );
         let mut loaded = HashMap::new();
-        for (path, file) in &parsed {
+        for (path, map, file) in &parsed {
             for (name, view) in file.iter() {
                 let stored = tensors::kind_of(view.dtype())
                     .ok_or_else(|| Error::file(path, format!("{name} has dtype {:?}", view.dtype())))?;
                 let tensor = tensors::from_bytes(view.data(), view.shape(), stored, Device::Cpu)?;
                 loaded.insert(name.to_owned(), tensor.f_to_device(placement.tensor(name))?.f_to_kind(kind)?);
+                map.release(view.data());
                 progress.inc(view.data().len() as u64);
             }
         }
@@ -105,7 +106,11 @@ fn is_redundant(name: &str, config: &LlamaConfig) -> bool {
 }
 
 /// Compares what the files hold with what the configuration calls for.
-fn check(folder: &Path, config: &LlamaConfig, files: &[(&PathBuf, SafeTensors<'_>)]) -> Result<()> {
+fn check<'a>(
+    folder: &Path,
+    config: &LlamaConfig,
+    files: impl Iterator<Item = (&'a PathBuf, &'a SafeTensors<'a>)>,
+) -> Result<()> {
     let mut expected = expected(config);
     let mut problems = Vec::new();
     for (path, file) in files {

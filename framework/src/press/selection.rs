@@ -1,6 +1,6 @@
 //! What a press decides: which positions each KV head keeps, and what is changed of those kept.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::error::{During, Error, Result};
 
@@ -76,12 +76,9 @@ impl Kept {
     pub fn pick(&self, data: &Tensor) -> Result<Tensor> {
         match self {
             Self::All => Ok(data.shallow_clone()),
-            Self::Uniform(indices) => match data.size().get(3) {
-                None => data.f_gather(2, indices, false),
-                Some(&width) => indices
-                    .f_unsqueeze(-1)
-                    .and_then(|indices| indices.f_expand([-1, -1, -1, width], false))
-                    .and_then(|wide| data.f_gather(2, &wide, false)),
+            Self::Uniform(indices) => match data.dim() {
+                4 => pick_rows(data, indices),
+                _ => data.f_gather(2, indices, false),
             }
             .during("keeping entries", &[data, indices]),
             Self::Ragged(ragged) => {
@@ -98,6 +95,20 @@ impl Kept {
             }
         }
     }
+}
+
+/// The rows `indices`, `[batch, kv_heads, kept]`, of `data`, `[batch, kv_heads, tokens, width]`: whole rows are copied at
+/// once, which a gather does number by number.
+fn pick_rows(data: &Tensor, indices: &Tensor) -> Result<Tensor, TchError> {
+    let ((batch, heads, tokens, width), kept) = (data.size4()?, indices.size3()?);
+    let known =
+        kept.2 == 0 || (indices.f_min()?.f_int64_value(&[])? >= 0 && indices.f_max()?.f_int64_value(&[])? < tokens);
+    if (kept.0, kept.1) != (batch, heads) || !known {
+        return Err(TchError::Shape(format!("rows of {tokens} tokens in {batch} x {heads} heads are due")));
+    }
+    let firsts = Tensor::f_arange(batch * heads, (Kind::Int64, data.device()))?.f_mul_scalar(tokens)?;
+    let rows = indices.f_add(&firsts.f_view([batch, heads, 1])?)?.f_flatten(0, 2)?;
+    data.f_flatten(0, 2)?.f_index_select(0, &rows)?.f_view([batch, heads, kept.2, width])
 }
 
 impl Selection {

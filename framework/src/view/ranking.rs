@@ -9,6 +9,7 @@ use tch::{Kind, Tensor};
 use super::LayerView;
 use crate::error::{During, Error, Result};
 use crate::press::{Budget, Scorer};
+use pressroom_kernels::order;
 
 /// Scorers' verdicts on a view, by their identity, and those on slices of it.
 #[derive(Clone, Default)]
@@ -67,7 +68,7 @@ impl LayerView<'_> {
         if let Some(order) = self.rankings.own.borrow().get(&key).and_then(|ranking| ranking.order.as_ref()) {
             return Ok(order.shallow_clone());
         }
-        let (_, order) = scores.f_sort_stable(true, -1, true).during("sorting scores", &[&scores])?;
+        let order = order::descending(&scores).during("sorting scores", &[&scores])?;
         if let Some(ranking) = self.rankings.own.borrow_mut().get_mut(&key) {
             ranking.order = Some(order.shallow_clone());
         }

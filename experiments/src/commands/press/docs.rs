@@ -21,7 +21,10 @@ const GROUPS: [(&str, Belongs); 5] = [
     ("Presses of the decoding phase", |info| info.kind == Kind::Decoding),
 ];
 
-/// All presses: the list, other spellings, chains, and every press by itself.
+/// What presses take beside the reference's: what `scripts/press_costs.py` has measured.
+const COSTS: &str = include_str!("costs.md");
+
+/// All presses: the list, other spellings, chains, costs, and every press by itself.
 pub fn docs(registry: &Registry) -> Result<String> {
     let mut text = String::from(
         "# Presses\n\nPrinted by `pressroom press docs` from the presses' own sources; `pressroom press show NAME` shows \
@@ -47,6 +50,7 @@ pub fn docs(registry: &Registry) -> Result<String> {
              attention weights of what the one before has left, and its ratio counts from there. What a press leaves \
              decides what can follow it, with default parameters:\n\n";
     text += &chains(registry)?;
+    write!(text, "\n## Cost\n\n{COSTS}")?;
     for entry in registry.entries() {
         write!(text, "\n{}", press(entry.info(), &with_defaults(registry, entry)?.into_method().needs().to_string())?)?;
     }
