@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::algebra::IN_CACHE;
 use pressroom::error::During;
 use pressroom::press::{Budget, ModelFacts, Needs, Params, Range, Scorer};
 use pressroom::{Result, view::LayerView};
@@ -90,12 +91,15 @@ fn projected_norms(view: &LayerView<'_>) -> Result<Tensor> {
     let (group, head_dim) = (geometry.group(), geometry.head_dim);
     let values = view.values().f_to_kind(Kind::Float)?;
     let projection = view.output_projection()?.f_to_kind(Kind::Float)?.f_transpose(0, 1)?;
-    // One query head at a time: all projected values of a layer together would be far larger than the layer's cache.
+    // One query head and some tokens at a time: what is projected is summed while the processor's cache holds it.
+    let rows = (IN_CACHE / projection.size2()?.1).clamp(1, view.tokens().max(1));
     let norms = (0..geometry.heads).map(|head| {
         let own = projection.f_narrow(0, head * head_dim, head_dim)?;
-        let projected =
-            values.f_select(1, head / group)?.f_matmul(&own).during("projecting values", &[&values, &own])?;
-        Ok(projected.f_linalg_norm(1.0, [-1i64].as_slice(), false, Kind::Float)?)
+        let norms = values.f_select(1, head / group)?.f_split(rows, 1)?.into_iter().map(|values| {
+            let projected = values.f_matmul(&own).during("projecting values", &[&values, &own])?;
+            Ok(projected.f_linalg_norm(1.0, [-1i64].as_slice(), false, Kind::Float)?)
+        });
+        Ok(Tensor::f_cat(&norms.collect::<Result<Vec<_>>>()?, 1)?)
     });
     let norms = Tensor::f_stack(&norms.collect::<Result<Vec<_>>>()?, 1)?;
     Ok(norms.f_unflatten(1, [geometry.kv_heads, group])?.f_mean_dim([2i64].as_slice(), false, Kind::Float)?)

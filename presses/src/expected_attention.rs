@@ -5,6 +5,7 @@ use pressroom::press::{Budget, Needs, Range, Scorer, Span};
 use pressroom::{Result, view::LayerView};
 use tch::{Kind, Tensor};
 
+use crate::algebra::quadratic_form;
 use crate::too_short;
 
 pressroom::press! {
@@ -95,14 +96,10 @@ impl ExpectedAttention {
         let mut logits = mean.f_matmul(&keys.f_transpose(2, 3)?).during("expected attention", &[&mean, keys])?;
         logits = logits.f_mul_scalar(1.0 / (channels as f64).sqrt())?;
         if let Some(covariance) = covariance {
-            // k S k for every key and query head of its group, without repeating the keys.
             let rotated = rotate(covariance).and_then(|rotated| rotation.f_matmul(&rotated));
             let rotated = rotated.during("rotating the covariance of the queries", &[covariance, &rotation])?;
             let covariance = rotated.f_view([-1, kv_heads, group, channels, channels])?;
-            let wide = keys.f_unsqueeze(2)?;
-            let form = wide.f_matmul(&covariance).and_then(|product| product.f_mul(&wide));
-            let form = form.during("expected attention's quadratic form", &[keys, &covariance])?;
-            let form = form.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)?;
+            let form = quadratic_form(keys, &covariance)?;
             logits = logits.f_add(&form.f_mul_scalar(0.5 / channels as f64)?)?;
         }
         let sinks = view.first(self.n_sink)?;

@@ -38,6 +38,9 @@ pressroom::press! {
     }
 }
 
+/// Tokens that are predicted for at once.
+const ROWS: i64 = 512;
+
 /// The press: parameters, and weights and biases of each layer in turn.
 pub struct KvZap {
     params: KvZapParams,
@@ -117,7 +120,10 @@ impl Scorer for KvZap {
 
     fn score(&self, view: &LayerView<'_>, _budget: Budget) -> Result<Tensor> {
         let layer = self.layers.tables(view.layer(), view.device())?;
-        let scores = predict(&layer, &view.hidden_states()?.f_to_kind(Kind::Float)?)?.f_transpose(1, 2)?;
+        // Some tokens at a time: what is between the layers stays in the processor's cache.
+        let parts = view.hidden_states()?.f_split(ROWS, 1)?.into_iter();
+        let parts = parts.map(|hidden| predict(&layer, &hidden.f_to_kind(Kind::Float)?)).collect::<Result<Vec<_>>>()?;
+        let scores = Tensor::f_cat(&parts, 1)?.f_transpose(1, 2)?;
         view.at_entries(&view.own_heads(&scores, 1)?)
     }
 }
