@@ -3,7 +3,7 @@ MODEL := .deps/models/smollm2-135m-instruct/config.json
 GGUF := .deps/gguf/smollm2-135m-instruct.Q4_1.gguf
 NVRTC := .deps/nvrtc/libnvrtc.so.13
 
-.PHONY: demo test setup setup-cuda lint fuzz bench-reference press-costs
+.PHONY: demo test setup setup-cuda lint fuzz bench-reference performance press-costs
 
 demo: setup
 	cargo run --bin pressroom -- run experiments/configs/quickstart.toml
@@ -34,6 +34,14 @@ bench-reference: setup
 	cargo build --release --bin pressroom
 	python3 scripts/bench_reference.py target/release/pressroom
 
+# The page of speed, printed anew.
+performance: setup
+	cargo build --release --bin pressroom
+	target/release/pressroom bench --markdown --threads 2 --layout dense,half,ragged,int8,int4 > target/performance.md
+	python3 scripts/bench_reference.py target/release/pressroom >> target/performance.md
+	mv target/performance.md docs/performance.md
+
+# What presses take, into docs/presses.md.
 COSTS := experiments/src/commands/press/costs.md
 press-costs: setup
 	cargo build --release --bin pressroom

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Pressroom beside kvpress and OpenVINO GenAI on the same weights, in one run, as a Markdown page.
 
-usage: bench_reference.py PRESSROOM [--threads N] [--rounds N] [--new-tokens N] [--no-memory]
+usage: bench_reference.py PRESSROOM [--threads N] [--rounds N] [--new-tokens N] [--context N ..] [--long N]
 
 `make bench-reference` builds PRESSROOM and runs this. The peers' environments are made first (scripts/peers/setup.py).
 All read the same made-up tokens and take turns: a round runs every setting on every program before the next begins.
@@ -20,8 +20,6 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 DEPS = HERE.parent / ".deps"
 MODEL = DEPS / "models" / "smollm2-135m-instruct"
-SETTINGS = [(1024, None), (4096, None), (4096, "adakv")]
-LONG = 8192
 
 
 def say(text):
@@ -95,8 +93,9 @@ def processor():
 def speed(programs, options, vocabulary):
     """Lines of the table of speed, and the numbers behind them by setting and program."""
     results = {}
+    settings = [(context, None) for context in options.context] + [(options.context[-1], "adakv")]
     for turn in range(options.rounds):
-        for context, press in SETTINGS:
+        for context, press in settings:
             for program in programs:
                 request = {"vocabulary": vocabulary, "context": context, "press": press, "new_tokens": options.new_tokens}
                 found = program.measure(request)
@@ -117,12 +116,12 @@ def speed(programs, options, vocabulary):
             )
 
 
-def memory(programs, vocabulary):
+def memory(programs, tokens, vocabulary):
     """Lines of the table of memory: a process of its own for each program."""
-    yield f"| program | resident at most, prefill of {LONG} tokens and 8 more | of which |"
+    yield f"| program | resident at most, prefill of {tokens:,} tokens and 8 more | of which |"
     yield "|---|---:|---|"
     for program in programs:
-        program.measure({"vocabulary": vocabulary, "context": LONG, "press": None, "new_tokens": 8})
+        program.measure({"vocabulary": vocabulary, "context": tokens, "press": None, "new_tokens": 8})
         peak, parts = program.close(), ""
         if isinstance(program, Ours):
             held = program.report["memory"][0]
@@ -138,7 +137,8 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--new-tokens", type=int, default=32)
-    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--context", type=int, nargs="+", default=[1024, 4096])
+    parser.add_argument("--long", type=int, default=8192, help="context whose peak of memory is shown")
     options = parser.parse_args()
     if subprocess.run([sys.executable, HERE / "peers" / "setup.py"], check=False).returncode != 0:
         sys.exit(1)
@@ -154,10 +154,9 @@ def main():
     table = list(speed(programs, options, vocabulary))
     for program in programs[1:]:
         program.close()
-    if not options.no_memory:
-        table += ["", *memory(programs, vocabulary)]
+    table += ["", *memory(programs, options.long, vocabulary)]
     print(
-        "Printed by `make bench-reference`: kvpress 0.5.5 on transformers 5.2.0 and torch 2.11.0, and OpenVINO GenAI\n"
+        "\n## Beside kvpress and OpenVINO GenAI\n\nPrinted by `make bench-reference`: kvpress 0.5.5 on transformers 5.2.0 and torch 2.11.0, and OpenVINO GenAI\n"
         f"2026.4.1, on SmolLM2-135M's weights with {options.threads} threads each. Programs take turns; medians of"
         f" {options.rounds} rounds, with the\nfastest and the slowest. `adakv` is around `knorm`, at a ratio of 0.5. "
         f"Processor: {cpu['model name']}\n(family {cpu['cpu family']}), {os.cpu_count()} cores.\n"
