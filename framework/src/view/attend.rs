@@ -32,15 +32,23 @@ impl LayerView<'_> {
         let at = Tensor::f_arange_start(positions.start, positions.end, (Kind::Int64, self.device()))?;
         let (cos, sin) = self.rotary.tables(&at, Kind::Float)?;
         let queries = Rotary::rotate(&last.f_narrow(2, 0, count)?.f_to_kind(Kind::Float)?, &cos, &sin)?;
-        let queries = queries.f_reshape([batch, kv_heads, group * count, geometry.head_dim])?;
+        let queries = queries
+            .f_reshape([batch, kv_heads, group * count, geometry.head_dim])?
+            .f_mul_scalar(1.0 / (geometry.head_dim as f64).sqrt())?;
         // In float32: products of half-precision queries and keys can exceed what half precision holds.
         let keys = self.keys.f_to_kind(Kind::Float)?;
         let logits = queries
             .f_matmul(&keys.f_transpose(2, 3)?)
             .during("attention over the entries", &[&queries, &keys])?
-            .f_mul_scalar(1.0 / (geometry.head_dim as f64).sqrt())?
             .f_view([batch, kv_heads, group, count, -1])?;
-        let future = self.positions()?.f_unsqueeze(-2)?.f_gt_tensor(&at.f_unsqueeze(-1)?)?.f_unsqueeze(2)?;
-        Ok(logits.f_masked_fill(&future, f64::from(f32::MIN))?.f_softmax(-1, Kind::Float)?)
+        // While nothing was evicted, only the entries from the first of these queries on can lie in a query's future.
+        let past = match self.positions {
+            None => (positions.start - self.context.start).clamp(0, self.tokens()),
+            Some(_) => 0,
+        };
+        let recent = |entries: &Tensor| entries.f_narrow(-1, past, self.tokens() - past);
+        let future = recent(&self.positions()?)?.f_unsqueeze(-2)?.f_gt_tensor(&at.f_unsqueeze(-1)?)?.f_unsqueeze(2)?;
+        let _ = recent(&logits)?.f_masked_fill_(&future, f64::from(f32::MIN))?;
+        Ok(logits.f_softmax(-1, Kind::Float)?)
     }
 }
