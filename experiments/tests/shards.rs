@@ -39,7 +39,7 @@ fn what_any_worker_answered_is_not_asked_again() {
 
 #[test]
 fn a_worker_begins_where_the_one_before_it_was_killed() {
-    let tiny = Tiny::new(&lighthouses(40));
+    let tiny = Tiny::new(&lighthouses(16));
     tiny.run("whole", &[]);
     let mut attempts = 0;
     loop {
@@ -67,7 +67,7 @@ fn a_worker_begins_where_the_one_before_it_was_killed() {
 
 #[test]
 fn a_worker_that_was_taken_for_dead_stops_and_does_no_harm() {
-    let tiny = Tiny::new(&lighthouses(60));
+    let tiny = Tiny::new(&lighthouses(24));
     tiny.run("whole", &[]);
     // So little memory that it takes its time.
     let first = tiny.command("out", &["--shard", "0/1", "--set", "run.memory='1B'"]).spawn().unwrap();
