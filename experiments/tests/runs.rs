@@ -86,7 +86,7 @@ fn a_run_on_a_full_disk_keeps_what_it_wrote_and_goes_on_later() {
     );
     std::fs::write(at("run.toml"), toml).unwrap();
     let script = format!(
-        "cd '{}'; mount -t tmpfs -o size=16k tmpfs disk; run() {{ '{}' run run.toml; }}\n\
+        "cd '{}'; mount -t tmpfs -o size=40k tmpfs disk; run() {{ '{}' run run.toml; }}\n\
          if run 2> full.txt; then exit 9; fi\n\
          cp disk/out/answers.jsonl full.jsonl\n\
          mount -o remount,size=4m disk; run; cp disk/out/answers.jsonl whole.jsonl",

@@ -25,10 +25,15 @@ fn read(path: &Path, limit: usize) -> Result<Vec<Result<Row>>> {
     let bad = |error: ParquetError| Error::file(path, format!("cannot be read as Parquet: {error}"));
     let reader = SerializedFileReader::new(file).map_err(bad)?;
     let place: Arc<Path> = path.into();
-    let rows = reader.get_row_iter(None).map_err(bad)?.take(limit).enumerate();
-    let row = |(at, row): (usize, Result<parquet::record::Row, ParquetError>)| {
+    let mut rows = Vec::new();
+    for (at, row) in reader.get_row_iter(None).map_err(bad)?.take(limit).enumerate() {
+        // The library does not get past a row that it cannot decode: it says so again for ever.
+        let last = row.is_err();
         let parsed = row.map(|row| row.to_json_value()).map_err(|error| error.to_string());
-        Row::new(&place, format!("row {}", at + 1), parsed)
-    };
-    Ok(rows.map(row).collect())
+        rows.push(Row::new(&place, format!("row {}", at + 1), parsed));
+        if last {
+            break;
+        }
+    }
+    Ok(rows)
 }
