@@ -107,6 +107,13 @@ pub(crate) fn elements<E: Element>(tensor: &Tensor) -> Result<&[E], TchError> {
     unsafe { whole(tensor) }
 }
 
+/// All elements of a contiguous int64 tensor on the processor.
+pub(crate) fn integers(tensor: &Tensor) -> Result<&[i64], TchError> {
+    check_kind(tensor, Kind::Int64)?;
+    // SAFETY: the dtype is that of `i64`.
+    unsafe { whole(tensor) }
+}
+
 /// All bytes of a contiguous tensor of bytes on the processor.
 pub(crate) fn bytes(tensor: &Tensor) -> Result<&[u8], TchError> {
     check_kind(tensor, Kind::Uint8)?;

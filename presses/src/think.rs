@@ -73,8 +73,8 @@ mod tests {
             let press = Think { key_channel_compression_ratio: 0.5, ..Think::default() };
             let selection = press.select(view, Budget::ALL).unwrap();
             let pruned = view.compress(&selection).unwrap();
-            // Keys lose half their bytes, values none; the kept channels are noted for tensors and for kernels, 8 bytes each.
-            let notes = 2 * 8 * selection.edits().channels.as_ref().unwrap().numel();
+            // Keys lose half their bytes, values none; the kept channels are noted once, 8 bytes each.
+            let notes = 8 * selection.edits().channels.as_ref().unwrap().numel();
             assert_eq!(pruned[0].bytes(), full * 3 / 4 + notes);
         });
     }

@@ -14,8 +14,6 @@ pub(super) struct Pruned {
     stored: Box<dyn Layout>,
     /// Kept channels, ascending, int64 `[kv_heads, channels]`.
     channels: Tensor,
-    /// The same for the kernels.
-    lists: Vec<Vec<i64>>,
     head_dim: i64,
 }
 
@@ -35,14 +33,12 @@ impl Pruned {
                 stored.lengths().len()
             )));
         }
-        let lists = Vec::try_from(&channels)?;
-        Ok(Self { stored, channels: channels.f_contiguous()?, lists, head_dim })
+        Ok(Self { stored, channels: channels.f_contiguous()?, head_dim })
     }
 
     /// The same channels of what is stored otherwise.
     fn over(&self, stored: Box<dyn Layout>) -> Self {
-        let (channels, lists) = (self.channels.shallow_clone(), self.lists.clone());
-        Self { stored, channels, lists, head_dim: self.head_dim }
+        Self { stored, channels: self.channels.shallow_clone(), head_dim: self.head_dim }
     }
 }
 
@@ -62,7 +58,7 @@ impl Layout for Pruned {
                 Part::Rows { keys, values, extent, .. } => {
                     Part::Pruned { keys, values, extent, channels: &self.channels }
                 }
-                Part::Quantized { store, .. } => Part::Quantized { store, channels: Some(&self.lists) },
+                Part::Quantized { store, .. } => Part::Quantized { store, channels: Some(&self.channels) },
                 _ => return Err(Error::input("only plain rows and codes can have fewer key channels")),
             };
         }
@@ -90,8 +86,7 @@ impl Layout for Pruned {
     }
 
     fn bytes(&self) -> usize {
-        // The channels are there twice.
-        self.stored.bytes() + 2 * tensor_bytes(&self.channels)
+        self.stored.bytes() + tensor_bytes(&self.channels)
     }
 
     fn tensors(&self) -> Result<Vec<(&'static str, Tensor)>> {

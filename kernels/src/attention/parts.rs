@@ -36,8 +36,8 @@ pub enum Part<'a> {
     Quantized {
         /// Codes and scales.
         store: &'a Quantized,
-        /// Channels that the keys of each KV head have of the query's; `None`: all.
-        channels: Option<&'a [Vec<i64>]>,
+        /// The channels that keys have, int64 `[kv_heads, channels]`; the others count as zero. `None`: all.
+        channels: Option<&'a Tensor>,
     },
     /// Attention that a layout with a storage of its own has computed.
     State(AttentionState),
@@ -148,9 +148,9 @@ fn check(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64) -> Result<()
                 }
             }
             Part::Pruned { keys, values, extent, channels } => {
-                let (key_heads, key_dim) = channels.size2()?;
-                let alike = key_heads == kv_heads && channels.kind() == Kind::Int64 && channels.is_contiguous();
-                if !alike || !fits(*extent, keys, key_dim, kv_heads) || !fits(*extent, values, head_dim, kv_heads) {
+                let key_dim = kept(channels, kv_heads)?;
+                let complete = key_dim.is_some_and(|key_dim| fits(*extent, keys, key_dim, kv_heads));
+                if !complete || !fits(*extent, values, head_dim, kv_heads) {
                     return Err(misfit(format!(
                         "keys {:?} of channels {:?}, values {:?}, {extent:?}",
                         keys.size(),
@@ -161,15 +161,14 @@ fn check(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64) -> Result<()
             }
             Part::Quantized { store, channels } => {
                 let [key_channels, value_channels] = store.channels();
-                let complete = match channels {
-                    None => key_channels == head_dim,
-                    Some(lists) => {
-                        let inside = |list: &Vec<i64>| list.iter().all(|channel| (0..head_dim).contains(channel));
-                        lists.len() as i64 == kv_heads
-                            && lists.iter().all(|list| list.len() as i64 == key_channels && inside(list))
-                    }
+                let key_dim = match channels {
+                    None => Some(head_dim),
+                    Some(channels) => kept(channels, kv_heads)?,
                 };
-                if !complete || value_channels != head_dim || store.indptr.len() as i64 != kv_heads + 1 {
+                if key_dim != Some(key_channels)
+                    || value_channels != head_dim
+                    || store.indptr.len() as i64 != kv_heads + 1
+                {
                     return Err(misfit(format!("quantized keys of {key_channels} channels, {:?}", store.indptr)));
                 }
             }
@@ -181,6 +180,13 @@ fn check(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64) -> Result<()
         }
     }
     Ok(())
+}
+
+/// How many channels `channels` keeps of every KV head; `None` where it is no such list.
+fn kept(channels: &Tensor, kv_heads: i64) -> Result<Option<i64>, TchError> {
+    let (heads, kept) = channels.size2()?;
+    let list = heads == kv_heads && channels.kind() == Kind::Int64 && channels.is_contiguous();
+    Ok(list.then_some(kept))
 }
 
 /// Whether `data` holds the rows of an extent, `width` elements each.
@@ -198,7 +204,7 @@ fn fits(extent: Extent<'_>, data: &Tensor, width: i64, kv_heads: i64) -> bool {
 fn quantized(
     query: &Tensor,
     store: &Quantized,
-    channels: Option<&[Vec<i64>]>,
+    channels: Option<&Tensor>,
     scale: f64,
 ) -> Result<AttentionState, TchError> {
     let query = query.f_to_kind(Kind::Float)?;
@@ -206,10 +212,10 @@ fn quantized(
     let rows = |side: usize| Tensor::f_cat(&heads.iter().map(|sides| &sides[side]).collect::<Vec<_>>(), 0);
     let (keys, values) = (rows(0)?, rows(1)?);
     let indptr: Vec<i64> = store.indptr.iter().map(|groups| groups * store.format.group).collect();
-    let Some(lists) = channels else { return reference::attend_ragged(&query, &keys, &values, &indptr, scale) };
-    let channels = Tensor::f_from_slice(&lists.concat())?.f_to_device(query.device())?;
-    let channels = channels.f_view([lists.len() as i64, -1])?;
-    reference::attend_pruned(&query, &keys, &values, Extent::Ragged(&indptr), &channels, scale)
+    match channels {
+        None => reference::attend_ragged(&query, &keys, &values, &indptr, scale),
+        Some(channels) => reference::attend_pruned(&query, &keys, &values, Extent::Ragged(&indptr), channels, scale),
+    }
 }
 
 /// With torch operations, part by part.

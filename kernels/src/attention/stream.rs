@@ -9,7 +9,7 @@ use super::packed::PackedChunk;
 use super::partial::{self, Merge};
 use super::{AttentionState, Mask, Part, Sequence, reference};
 use crate::element::Element;
-use crate::rows::{Rows, RowsMut, Scratch, elements};
+use crate::rows::{Rows, RowsMut, Scratch, elements, integers};
 use crate::simd::Isa;
 use crate::threads;
 
@@ -60,10 +60,11 @@ pub(super) fn attend<I: Isa, E: Element>(
     for sequence in sequences {
         let queries = sequence.queries as usize;
         // Keys of fewer channels have no kernel of their own here.
-        let own = new.f_narrow(0, token as i64, sequence.queries)?.f_transpose(0, 1)?;
         let pruned = sequence.parts.iter().filter_map(|part| match part {
             Part::Pruned { keys, values, extent, channels } => {
-                Some(reference::attend_pruned(&own, keys, values, *extent, channels, f64::from(scale)))
+                let own = new.f_narrow(0, token as i64, sequence.queries).and_then(|own| own.f_transpose(0, 1));
+                let attend = |own| reference::attend_pruned(&own, keys, values, *extent, channels, f64::from(scale));
+                Some(own.and_then(attend))
             }
             _ => None,
         });
@@ -97,7 +98,7 @@ pub(super) fn attend<I: Isa, E: Element>(
                     }
                     Part::Quantized { store, channels } => {
                         let group = store.format.group as usize;
-                        let channels = channels.map(|lists| lists[kv_head].as_slice());
+                        let channels = channels.map(|channels| kept(channels, kv_head, head_dim)).transpose()?;
                         let [first, last] = [0, 1].map(|next| store.indptr[kv_head + next] as usize);
                         for range in split((last - first) * group, group) {
                             let groups = first + range.start / group..first + range.end / group;
@@ -166,6 +167,16 @@ impl Own {
         partials.resize(start + self.tokens * self.group * (self.head_dim + 2), 0.0);
         start..partials.len()
     }
+}
+
+/// The channels that a KV head's keys have of the queries' `head_dim`.
+fn kept(channels: &Tensor, kv_head: usize, head_dim: usize) -> Result<&[i64], TchError> {
+    let count = channels.size2()?.1 as usize;
+    let own = &integers(channels)?[kv_head * count..][..count];
+    if own.iter().all(|channel| (0..head_dim as i64).contains(channel)) {
+        return Ok(own);
+    }
+    Err(TchError::Shape(format!("key channels {own:?} of {head_dim}")))
 }
 
 /// Chunks of `length` keys, each a multiple of `unit` but for the last.

@@ -43,7 +43,8 @@ fn attention_reads_what_unpacking_gives(level: Level, kind: Kind) {
             // Of the channels of keys, some from the first on, others from the end.
             let kept = if pruned { ((dim as f64 * share) as i64).max(1) } else { dim };
             let lists = [(0..kept).collect::<Vec<i64>>(), (dim - kept..dim).collect()];
-            let channels = pruned.then_some(lists.as_slice());
+            let channels = Tensor::from_slice(&lists.concat()).view([2, kept]);
+            let channels = pruned.then_some(&channels);
             let store = store(seed, &groups, [kept, dim], format, kind);
             let query = random(seed.wrapping_add(9), &[queries, 2 * heads_each, dim], 2.0, kind);
             let sequence = || [Sequence { queries, parts: vec![Part::Quantized { store: &store, channels }] }];
