@@ -37,13 +37,12 @@ const GPU_MEMORY: u64 = 8 << 30;
 /// Mistakes in the file, a model that cannot be loaded, samples that cannot be read, results that cannot be written.
 pub fn run(args: &RunArgs) -> Result<()> {
     let job = Job::new(&args.experiment, args.shard.unwrap_or(Shard::ALL))?;
-    // A part goes on where any worker of any part of this run is.
-    let finished = || match args.shard {
-        Some(_) => finished_anywhere(job.output()),
-        None => finished_in(job.output()),
-    };
     if args.dry_run {
-        eprintln!("{}", job.forecast(&finished()?)?.1);
+        let finished = match args.shard {
+            Some(_) => finished_anywhere(job.output())?,
+            None => finished_in(job.output())?,
+        };
+        eprintln!("{}", job.forecast(&finished)?.1);
         return Ok(());
     }
     let identity = job.identity()?;
@@ -52,7 +51,12 @@ pub fn run(args: &RunArgs) -> Result<()> {
         None => RunFolder::open(job.output(), &identity)?,
     };
     folder.write_json(exchange::QUESTIONS, &exchange::questions(&job.samples))?;
-    let (planned, told) = job.forecast(&finished()?)?;
+    // A part goes on where any worker of any part of this run is.
+    let finished = match args.shard {
+        Some(_) => finished_anywhere(job.output())?,
+        None => folder.finished_keys(),
+    };
+    let (planned, told) = job.forecast(&finished)?;
     eprintln!("{told}");
     let Job { plan, model, texts, placement, kind, samples, options, memory, template_sha256 } = job;
     let engine = Engine::on(&model, texts, placement, kind)?;
