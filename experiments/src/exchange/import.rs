@@ -1,6 +1,5 @@
 //! kvpress's results as a run folder, so that they stand beside ours.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use pressroom::pipeline::Regime;
@@ -12,7 +11,6 @@ use super::names::NO_PRESS;
 use super::questions::{Asked, QUESTIONS};
 use super::results::{Results, Row};
 use crate::results::{Record, RunFolder};
-use crate::task::Facets;
 
 /// Reads all results in `from` whose press saw the question or not, as `regime` says, into the new run folder `to`.
 /// Gives the number of answers. Presses keep their names there; what these stand for is in kvpress's registry.
@@ -95,26 +93,14 @@ fn record(results: &Results, index: usize, row: &Row) -> Record {
         press: label(results),
         ratio,
         index,
-        turn: 0,
         task: row.cell("task").to_owned(),
         question: results.config.regime(),
         prediction: row.prediction.clone(),
-        token_ids: Vec::new(),
         answers: row.answers(),
         metric: row.metric.clone(),
         score: row.score(),
-        measures: BTreeMap::new(),
-        facets: Facets::new(),
-        stop_reason: None,
-        context_tokens: 0,
-        truncated_tokens: 0,
         achieved_ratio: row.ratio.or(ratio).unwrap_or(0.0),
-        cache_bytes: 0,
-        uncompressed_bytes: 0,
-        prefill_s: 0.0,
-        decode_s: 0.0,
-        elapsed_s: 0.0,
-        error: None,
+        ..Record::default()
     }
 }
 

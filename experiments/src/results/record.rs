@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::task::{Facets, Metric};
 
-/// One answer, or the error in its place.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One answer, or the error in its place; by default, what is known before there is either.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// Label of the press.
     pub press: String,

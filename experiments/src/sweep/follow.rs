@@ -2,31 +2,47 @@
 
 use std::time::Instant;
 
+use pressroom::Result;
 use pressroom::pipeline::{Compressed, Likelihood, likelihood};
-use pressroom::{Error, Result};
 
 use crate::engine::Engine;
 use crate::results::Record;
 use crate::task::Turn;
 
-/// The record of a continuation of a session's context, compared with the uncompressed one; `blank` is without an answer.
+/// The records of one continuation of sessions' contexts, all compared with the uncompressed one; each of `asked` is a
+/// record without an answer and its session. Seconds are a session's even share.
 pub fn follow(
     engine: &Engine,
     uncompressed: &Result<Compressed>,
-    session: &Result<Compressed>,
     turn: &Turn,
-    blank: Record,
-) -> Record {
+    asked: Vec<(Record, &Result<Compressed>)>,
+) -> Vec<Record> {
     let start = Instant::now();
-    let (uncompressed, session) = match (uncompressed, session) {
-        (Ok(uncompressed), Ok(session)) => (uncompressed, session),
-        (_, Err(error)) | (Err(error), _) => return Record { error: Some(error.to_string()), ..blank },
+    let contexts: Vec<&Compressed> = asked.iter().filter_map(|(_, session)| session.as_ref().ok()).collect();
+    let measured = match uncompressed {
+        Ok(uncompressed) => measure(engine, uncompressed, &contexts, turn).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
     };
-    let found = match measure(engine, uncompressed, session, turn) {
-        Ok(found) => found,
-        Err(error) => return Record { error: Some(error.to_string()), ..blank },
+    let seconds = start.elapsed().as_secs_f64() / contexts.len().max(1) as f64;
+    let mut measured = measured.map(Vec::into_iter);
+    let record = |(blank, session): (Record, &Result<Compressed>)| {
+        let found = match (session, &mut measured) {
+            (Err(error), _) => Err(error.to_string()),
+            (Ok(_), Err(error)) => Err(error.clone()),
+            (Ok(session), Ok(found)) => match found.next() {
+                Some(found) => found.map(|found| (session, found)).map_err(|error| error.to_string()),
+                None => Err("a continuation was left without a measure".into()),
+            },
+        };
+        match found {
+            Ok((session, found)) => filled(blank, session, found, seconds),
+            Err(error) => Record { error: Some(error), ..blank },
+        }
     };
-    let seconds = start.elapsed().as_secs_f64();
+    asked.into_iter().map(record).collect()
+}
+
+fn filled(blank: Record, session: &Compressed, found: Likelihood, seconds: f64) -> Record {
     let measures = [("nll", found.nll), ("kl", found.kl), ("agreement", found.agreement)];
     Record {
         score: (-found.nll).exp(),
@@ -39,8 +55,12 @@ pub fn follow(
     }
 }
 
-fn measure(engine: &Engine, uncompressed: &Compressed, session: &Compressed, turn: &Turn) -> Result<Likelihood> {
+fn measure(
+    engine: &Engine,
+    uncompressed: &Compressed,
+    sessions: &[&Compressed],
+    turn: &Turn,
+) -> Result<Vec<Result<Likelihood>>> {
     let continuation = engine.texts.tokenizer.encode(&turn.answers.concat())?;
-    let found = likelihood(&engine.model, uncompressed, &[session], &continuation)?;
-    found.first().copied().ok_or_else(|| Error::input("a continuation was left without a measure"))
+    likelihood(&engine.model, uncompressed, sessions, &continuation)
 }

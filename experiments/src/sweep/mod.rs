@@ -10,7 +10,6 @@ mod memory;
 mod shard;
 mod unit;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -151,24 +150,30 @@ impl Sweep<'_> {
             };
             selections::write(folder, &engine.texts.tokenizer, &prefill)?;
         }
-        for ((due, plan), outcome) in unit.due.iter().zip(&plans).zip(outcomes) {
-            let blanks = due.turns.iter().map(|turn| {
-                let context_tokens = prompt.context.len();
-                let blank = Record {
-                    context_tokens,
-                    truncated_tokens: prompt.truncated,
-                    uncompressed_bytes: engine.uncompressed_bytes(context_tokens),
-                    prefill_s,
-                    ..self.blank(plan, unit.sample, *turn)
-                };
-                (blank, &sample.turns[*turn], prompt.questions[unit.place(*turn)].as_slice())
-            });
-            let (continuations, questions): (Vec<_>, Vec<_>) = blanks.partition(|(_, turn, _)| turn.is_continuation());
-            if let Some(uncompressed) = &uncompressed {
-                let follow = |(blank, turn, _)| follow::follow(engine, uncompressed, &outcome, turn, blank);
-                known.extend(continuations.into_iter().map(follow));
+        let blank = |plan: &SessionPlan, turn: usize| {
+            let context_tokens = prompt.context.len();
+            Record {
+                context_tokens,
+                truncated_tokens: prompt.truncated,
+                uncompressed_bytes: engine.uncompressed_bytes(context_tokens),
+                prefill_s,
+                ..self.blank(plan, unit.sample, turn)
             }
-            known.extend(desk.ask(outcome, questions, due.bytes));
+        };
+        let continues = |turn: &usize| sample.turns[*turn].is_continuation();
+        if let Some(uncompressed) = &uncompressed {
+            for turn in unit.turns.iter().copied().filter(continues) {
+                let due = unit.due.iter().zip(&plans).zip(&outcomes).filter(|((due, _), _)| due.turns.contains(&turn));
+                let asked = due.map(|((_, plan), outcome)| (blank(plan, turn), outcome)).collect();
+                known.extend(follow::follow(engine, uncompressed, &sample.turns[turn], asked));
+            }
+        }
+        for ((due, plan), outcome) in unit.due.iter().zip(&plans).zip(outcomes) {
+            let questions = due.turns.iter().filter(|turn| !continues(turn)).map(|turn| {
+                let question = prompt.questions[unit.place(*turn)].as_slice();
+                (blank(plan, *turn), &sample.turns[*turn], question)
+            });
+            known.extend(desk.ask(outcome, questions.collect(), due.bytes));
         }
         Ok(known)
     }
@@ -183,23 +188,10 @@ impl Sweep<'_> {
             turn,
             task: sample.task.clone(),
             question: self.options.regime,
-            prediction: String::new(),
-            token_ids: Vec::new(),
             answers: sample.turns[turn].answers.clone(),
             metric: sample.turns[turn].metric.clone(),
-            score: 0.0,
-            measures: BTreeMap::new(),
             facets: sample.facets.clone(),
-            stop_reason: None,
-            context_tokens: 0,
-            truncated_tokens: 0,
-            achieved_ratio: 0.0,
-            cache_bytes: 0,
-            uncompressed_bytes: 0,
-            prefill_s: 0.0,
-            decode_s: 0.0,
-            elapsed_s: 0.0,
-            error: None,
+            ..Record::default()
         }
     }
 

@@ -36,6 +36,7 @@ proptest! {
         let before: Vec<_> = contexts.iter().map(|context| context.cache.lengths()).collect();
         let all: Vec<_> = contexts.iter().collect();
         let found = likelihood(&model, &contexts[0], &all, &continuation).unwrap();
+        let found = found.into_iter().collect::<pressroom::Result<Vec<_>>>().unwrap();
         let fed = &continuation[..continuation.len() - 1];
         let logits = |index: usize| step_logits(&model, &contexts[index].cache, fed).log_softmax(-1, Kind::Float);
         for (index, found) in found.iter().enumerate() {

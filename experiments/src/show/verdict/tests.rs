@@ -1,12 +1,9 @@
 //! Verdicts on failures that were made on purpose.
 
-use std::collections::BTreeMap;
-
-use pressroom::pipeline::Regime;
 use pressroom::random::derive_seed;
 
 use super::*;
-use crate::task::{Facets, Metric};
+use crate::task::Metric;
 
 /// Failures that are judged.
 const FAILURES: u64 = 200;
@@ -116,27 +113,17 @@ fn record(context: &Context, prediction: &str, stop_reason: StopReason) -> Recor
     Record {
         press: "made on purpose".into(),
         ratio: Some(0.5),
-        index: 0,
-        turn: 0,
         task: "needle".into(),
-        question: Regime::Hidden,
         prediction: prediction.to_owned(),
-        token_ids: Vec::new(),
         answers: vec![context.answer.clone()],
         metric: Metric::StringMatch,
         score: Metric::StringMatch.score(prediction, std::slice::from_ref(&context.answer)),
-        measures: BTreeMap::new(),
-        facets: Facets::new(),
         stop_reason: Some(stop_reason),
         context_tokens: context.ends.len(),
-        truncated_tokens: 0,
         achieved_ratio: 0.5,
         cache_bytes: 1,
         uncompressed_bytes: 2,
-        prefill_s: 0.0,
-        decode_s: 0.0,
-        elapsed_s: 0.0,
-        error: None,
+        ..Record::default()
     }
 }
 

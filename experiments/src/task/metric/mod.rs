@@ -12,10 +12,11 @@ use pressroom::press::{ParamType, ParamValue, Value};
 use serde::{Deserialize, Serialize};
 
 /// What decides how right a prediction is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
     /// RULER's for lists: the fraction of the answers that the prediction contains, ignoring case.
+    #[default]
     StringMatch,
     /// RULER's for questions: whether the prediction contains one of the answers, ignoring case.
     AnyMatch,
