@@ -7,6 +7,7 @@ mod engine;
 mod exchange;
 mod html;
 mod plugins;
+mod python;
 mod report;
 mod results;
 mod selections;

@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 
 use super::config::Config;
 use super::names::{Names, in_config};
-use super::python;
 use super::questions::{Asked, read_questions};
 use super::results::{Results, Row, metric};
+use crate::python;
 use crate::report::Run;
 use crate::results::Record;
 

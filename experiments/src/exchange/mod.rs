@@ -5,7 +5,6 @@ mod config;
 mod export;
 mod import;
 mod names;
-mod python;
 mod questions;
 mod results;
 

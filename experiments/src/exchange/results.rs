@@ -7,7 +7,7 @@ use pressroom::{Error, Result};
 use serde_json::{Map, Value, json};
 
 use super::config::Config;
-use super::python;
+use crate::python;
 use crate::task::Metric;
 
 /// Names of the files.

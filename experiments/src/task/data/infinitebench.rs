@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::columns;
 use super::row::Row;
-use super::source::{Part, prompt, published};
+use super::source::{Kind, prompt, published};
 use crate::task::{Facets, Metric, Sample, Samples, Setting, Turn};
 
 published! {
@@ -19,22 +19,8 @@ published! {
     "infinitebench" InfiniteBench "xinrongzhang2022/InfiniteBench"
 }
 
-/// One of the tasks.
-struct Kind {
-    name: &'static str,
-    prompt: &'static str,
-    max_new_tokens: usize,
-    metric: Metric,
-}
-
-impl Part for Kind {
-    fn name(&self) -> &str {
-        self.name
-    }
-}
-
 const fn kind(name: &'static str, max_new_tokens: usize, metric: Metric, prompt: &'static str) -> Kind {
-    Kind { name, prompt, max_new_tokens, metric }
+    Kind { name, prompt, max_new_tokens, metric, held_by: |name| name }
 }
 
 const KINDS: [Kind; 12] = [

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::columns;
 use super::row::Row;
-use super::source::{Part, prompt, published};
+use super::source::{Kind, prompt, published};
 use crate::task::{Facets, Metric, Sample, Samples, Setting, Turn};
 
 published! {
@@ -18,43 +18,33 @@ published! {
     "loogle" Loogle "bigainlco/LooGLE"
 }
 
-/// One of the tasks.
-struct Kind {
-    name: &'static str,
-    prompt: &'static str,
-    max_new_tokens: usize,
-    metric: Metric,
-}
-
-impl Part for Kind {
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn is_called(&self, name: &str) -> bool {
-        name == self.name || (name == "summarization" && self.name == "longdep_summarization")
-    }
-}
-
 const QUESTION: &str =
     "Please answer the question based on the long texts below. \n{context}|\nQuestion: {input}\n|Answer: ";
 
 const KINDS: [Kind; 4] = [
-    Kind { name: "shortdep_qa", prompt: QUESTION, max_new_tokens: 300, metric: Metric::RougeLRecall },
-    Kind { name: "longdep_qa", prompt: QUESTION, max_new_tokens: 500, metric: Metric::RougeLRecall },
-    Kind {
-        name: "shortdep_cloze",
-        prompt: "Please fill in the clozes based on the given long texts below. Each of the placeholder '<mask-n>' in the question could be an entity of Person, Location or Organiocation. The same masks represent the same entity. Output a json format answer, for example: {'<mask-0>': 'Bob', '<mask-1>': 'Gorrosion Magazine','<mask-2>': 'Bethel Horizon'}\n{context}|\n Question: {input} What are the masked entities?\n|Answer:",
-        max_new_tokens: 50,
-        metric: Metric::Cloze,
-    },
-    Kind {
-        name: "longdep_summarization",
-        prompt: "Please generate a summary of the below paper. \n{context}|{input}\n|Summarization: ",
-        max_new_tokens: 500,
-        metric: Metric::RougeLRecall,
-    },
+    kind("shortdep_qa", 300, Metric::RougeLRecall, QUESTION),
+    kind("longdep_qa", 500, Metric::RougeLRecall, QUESTION),
+    kind(
+        "shortdep_cloze",
+        50,
+        Metric::Cloze,
+        "Please fill in the clozes based on the given long texts below. Each of the placeholder '<mask-n>' in the question could be an entity of Person, Location or Organiocation. The same masks represent the same entity. Output a json format answer, for example: {'<mask-0>': 'Bob', '<mask-1>': 'Gorrosion Magazine','<mask-2>': 'Bethel Horizon'}\n{context}|\n Question: {input} What are the masked entities?\n|Answer:",
+    ),
+    kind(
+        "longdep_summarization",
+        500,
+        Metric::RougeLRecall,
+        "Please generate a summary of the below paper. \n{context}|{input}\n|Summarization: ",
+    ),
 ];
+
+const fn kind(name: &'static str, max_new_tokens: usize, metric: Metric, prompt: &'static str) -> Kind {
+    Kind { name, prompt, max_new_tokens, metric, held_by }
+}
+
+fn held_by(name: &str) -> &str {
+    if name == "summarization" { "longdep_summarization" } else { name }
+}
 
 impl Loogle {
     fn samples(&self, _: Setting<'_>) -> Result<Samples> {
@@ -90,7 +80,7 @@ fn sample(kind: &Kind, row: &Row) -> Result<Sample> {
 /// The row with its questions as a list: files hold them as one, or as text that is Python's for one.
 fn pairs(row: &Row) -> Result<Row> {
     let Some(text) = row.optional_text("qa_pairs").ok().flatten() else { return Ok(row.clone()) };
-    let parsed = serde_json::from_str(text).ok().or_else(|| super::python::parse(text));
+    let parsed = serde_json::from_str(text).ok().or_else(|| crate::python::parse(text));
     let parsed: Value = parsed.ok_or_else(|| row.bad("`qa_pairs` is text that is no list of questions"))?;
     Ok(row.clone().with("qa_pairs", parsed))
 }

@@ -9,7 +9,6 @@ mod longbench_v2;
 mod loogle;
 mod mathematics;
 mod parquet;
-mod python;
 mod row;
 mod ruler;
 mod scbench;

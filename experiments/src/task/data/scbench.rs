@@ -5,7 +5,7 @@ use pressroom::pipeline::Truncation;
 use serde_json::Value;
 
 use super::row::Row;
-use super::source::{Part, prompt, published};
+use super::source::{Kind, prompt, published};
 use crate::task::{Facets, Metric, Sample, Samples, Setting, Turn};
 
 published! {
@@ -17,27 +17,13 @@ published! {
     "scbench" ScBench "microsoft/SCBench"
 }
 
-/// One of the tasks, as files call it after `scbench_` or `multi_turn_`.
-struct Kind {
-    name: &'static str,
-    prompt: &'static str,
-    max_new_tokens: usize,
-    metric: Metric,
-}
-
-impl Part for Kind {
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn is_called(&self, name: &str) -> bool {
-        let plain = ["scbench_", "multi_turn_"].iter().find_map(|prefix| name.strip_prefix(prefix));
-        plain.unwrap_or(name) == self.name
-    }
-}
-
 const fn kind(name: &'static str, max_new_tokens: usize, metric: Metric, prompt: &'static str) -> Kind {
-    Kind { name, prompt, max_new_tokens, metric }
+    Kind { name, prompt, max_new_tokens, metric, held_by }
+}
+
+/// Files name the task after `scbench_` or `multi_turn_`.
+fn held_by(name: &str) -> &str {
+    ["scbench_", "multi_turn_"].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
 }
 
 const OBJECT: &str =

@@ -7,7 +7,7 @@ use pressroom::{Error, Result};
 
 use super::row::Row;
 use super::rows;
-use crate::task::{Sample, Samples};
+use crate::task::{Metric, Sample, Samples};
 
 /// Declares a task that reads a published set, by default from where it is published.
 macro_rules! published {
@@ -58,6 +58,27 @@ pub(super) trait Part {
     /// Whether a file of this name (without its ending) is of no use.
     fn leaves_out(&self, _name: &str) -> bool {
         false
+    }
+}
+
+/// One of a set's tasks, as its authors ask it.
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    /// See [`prompt`].
+    pub(super) prompt: &'static str,
+    pub(super) max_new_tokens: usize,
+    pub(super) metric: Metric,
+    /// The task that files and folders of some name hold.
+    pub(super) held_by: fn(&str) -> &str,
+}
+
+impl Part for Kind {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        (self.held_by)(name) == self.name
     }
 }
 

@@ -1,9 +1,11 @@
-//! Lists, dictionaries and texts as Python prints them.
+//! Lists, dictionaries and texts in one another.
 
 use serde_json::{Map, Number, Value};
 
+use super::text;
+
 /// The value that `text` prints, if it is one of these.
-pub(super) fn parse(text: &str) -> Option<Value> {
+pub fn parse(text: &str) -> Option<Value> {
     let mut reader = Reader { rest: text.trim() };
     let value = reader.value(0)?;
     reader.rest.trim().is_empty().then_some(value)
@@ -57,50 +59,17 @@ impl Reader<'_> {
                 return Some(value);
             }
         }
-        for quote in ["'", "\""] {
-            if self.eat(quote) {
-                return self.text(quote.chars().next()?).map(Value::String);
+        for (token, quote) in [("'", '\''), ("\"", '"')] {
+            if self.eat(token) {
+                let (text, rest) = text(self.rest, quote)?;
+                self.rest = rest;
+                return Some(Value::String(text));
             }
         }
         let length = self.rest.find(|letter: char| !(letter.is_ascii_digit() || "+-.e".contains(letter)))?;
         let (number, rest) = self.rest.split_at(length);
         self.rest = rest;
         number.parse::<Number>().ok().map(Value::Number)
-    }
-
-    /// The rest of a text up to its closing quote.
-    fn text(&mut self, quote: char) -> Option<String> {
-        let mut text = String::new();
-        let mut letters = self.rest.char_indices();
-        while let Some((_, letter)) = letters.next() {
-            match letter {
-                '\\' => {
-                    let (_, escaped) = letters.next()?;
-                    let length = match escaped {
-                        'x' => 2,
-                        'u' => 4,
-                        'U' => 8,
-                        _ => 0,
-                    };
-                    text.push(match escaped {
-                        'n' => '\n',
-                        't' => '\t',
-                        'r' => '\r',
-                        other if length == 0 => other,
-                        _ => {
-                            let digits: String = letters.by_ref().take(length).map(|(_, digit)| digit).collect();
-                            char::from_u32(u32::from_str_radix(&digits, 16).ok()?)?
-                        }
-                    });
-                }
-                end if end == quote => {
-                    self.rest = letters.as_str();
-                    return Some(text);
-                }
-                other => text.push(other),
-            }
-        }
-        None
     }
 }
 

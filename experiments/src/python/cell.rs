@@ -1,4 +1,6 @@
-//! Lists of texts as Python prints them in a cell: `['a', 'b']`, or `['a' 'b']` of a numpy array.
+//! Lists of texts in a cell: `['a', 'b']`, or `['a' 'b']` of a numpy array.
+
+use super::text;
 
 /// The texts of a cell; a cell that is no list is one text.
 pub fn texts(cell: &str) -> Vec<String> {
@@ -32,40 +34,6 @@ fn bare(rest: &str) -> Option<(String, &str)> {
     let (word, after) = rest.split_at(end);
     let known = word.parse::<f64>().is_ok() || ["True", "False", "None"].contains(&word);
     known.then(|| (word.to_owned(), after))
-}
-
-/// A text up to its closing `quote`, and what follows.
-fn text(body: &str, quote: char) -> Option<(String, &str)> {
-    let mut text = String::new();
-    let mut chars = body.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '\\' => {
-                let (at, escape) = chars.next()?;
-                let digits = match escape {
-                    'x' => 2,
-                    'u' => 4,
-                    'U' => 8,
-                    _ => 0,
-                };
-                if digits > 0 {
-                    let code = u32::from_str_radix(body.get(at + 1..at + 1 + digits)?, 16).ok()?;
-                    text.push(char::from_u32(code)?);
-                    chars.nth(digits - 1);
-                } else {
-                    text.push(match escape {
-                        'n' => '\n',
-                        'r' => '\r',
-                        't' => '\t',
-                        other => other,
-                    });
-                }
-            }
-            _ if c == quote => return Some((text, &body[at + 1..])),
-            _ => text.push(c),
-        }
-    }
-    None
 }
 
 fn quoted(text: &str) -> String {
