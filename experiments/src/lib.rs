@@ -14,6 +14,7 @@ mod selections;
 mod show;
 mod statistics;
 mod sweep;
+mod system;
 mod table;
 mod task;
 

@@ -282,7 +282,7 @@ fn every_example_runs() {
         assert!(answers.len() >= 3 && answers.values().all(|answer| answer.get("error").is_none()), "{name}");
         seen.push(name);
     }
-    for due in ["quickstart", "leaderboard-small", "per-layer", "chained", "plugin", "decoding", "long-context"] {
+    for due in ["quickstart", "leaderboard-small", "per-layer", "chained", "plugin", "decoding", "long-context", "quantized"] {
         assert!(seen.iter().any(|name| name == due), "{due}");
     }
 }

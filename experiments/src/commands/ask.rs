@@ -19,6 +19,7 @@ use super::print;
 use crate::cli::AskArgs;
 use crate::engine::{Engine, open_model, prepare};
 use crate::plugins::registry_with;
+use crate::system::of_process;
 use crate::table::bytes;
 
 /// What `--json` prints.
@@ -123,7 +124,7 @@ pub fn ask(args: &AskArgs) -> Result<()> {
     }
     let generated: usize = report.answers.iter().map(|answer| answer.token_ids.len()).sum();
     report.timings.decode_tokens_per_s = generated as f64 / report.timings.decode_s.max(f64::MIN_POSITIVE);
-    report.peak_rss_bytes = peak_rss_bytes();
+    report.peak_rss_bytes = of_process("VmHWM");
     if args.json {
         return print(&format!("{}\n", serde_json::to_string(&report)?));
     }
@@ -234,11 +235,4 @@ fn read_context(source: &str) -> Result<String> {
         return Ok(text);
     }
     Ok(std::fs::read_to_string(Path::new(source)).map_err(Error::io(source))?)
-}
-
-/// Most memory that the process has held, where the system tells.
-fn peak_rss_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }

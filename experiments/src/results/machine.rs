@@ -4,6 +4,8 @@ use pressroom::pipeline::cuda;
 use pressroom_kernels::dispatch::Level;
 use serde::Serialize;
 
+use crate::system;
+
 /// What a run's speed depends on; `machine.json` of its folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Machine {
@@ -39,7 +41,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads: tch::get_num_threads(),
             instruction_sets: Level::available().into_iter().map(Level::name).collect(),
-            memory: meminfo("MemTotal"),
+            memory: system::of_machine("MemTotal"),
             cuda_devices: cuda().map_or(0, |cuda| cuda.devices),
             system: std::env::consts::OS,
         }
@@ -61,11 +63,5 @@ pub fn available_memory() -> Option<u64> {
     let group =
         |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok()?.trim().parse::<u64>().ok();
     let left = group("max").map(|most| most.saturating_sub(group("current").unwrap_or(0)));
-    [meminfo("MemAvailable"), left].into_iter().flatten().min()
-}
-
-fn meminfo(field: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
-    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
+    [system::of_machine("MemAvailable"), left].into_iter().flatten().min()
 }

@@ -32,7 +32,7 @@ impl Layout for Dense {
         vec![size[1]; size[0] as usize]
     }
 
-    fn parts(&self, _: &Tensor, _: f64) -> Result<Vec<Part<'_>>> {
+    fn parts(&self) -> Result<Vec<Part<'_>>> {
         let length = self.keys.size3()?.1;
         let extent = Extent::Uniform { capacity: length, length };
         Ok(vec![Part::Rows { keys: &self.keys, values: &self.values, extent, mask: Mask::None }])

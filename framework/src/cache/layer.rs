@@ -167,20 +167,19 @@ impl LayerCache {
     pub fn attend(&self, query: &Tensor, scale: f64) -> Result<Tensor> {
         let (heads, queries, head_dim) = query.size3()?;
         let kv_heads = self.tail.used()?.0.size3()?.0;
-        attend_parts(&query.f_transpose(0, 1)?, &[self.sequence(query, scale)?], kv_heads, scale)
+        attend_parts(&query.f_transpose(0, 1)?, &[self.sequence(queries)?], kv_heads, scale)
             .and_then(|out| out.f_view([queries, heads, head_dim])?.f_transpose(0, 1)?.f_to_kind(Kind::Float))
             .during("attention over a cache", &[query])
     }
 
-    /// What the last appended tokens see, for attention of a whole batch at once. `query` is theirs,
-    /// `[heads, n, head_dim]`.
+    /// What the last `queries` appended tokens see, for attention of a whole batch at once.
     ///
     /// # Errors
-    /// The query does not fit the cache.
-    pub fn sequence(&self, query: &Tensor, scale: f64) -> Result<Sequence<'_>> {
-        let mut parts = self.prefix.parts(query, scale)?;
+    /// The layout contradicts itself.
+    pub fn sequence(&self, queries: i64) -> Result<Sequence<'_>> {
+        let mut parts = self.prefix.parts()?;
         parts.push(self.tail.part()?);
-        Ok(Sequence { queries: query.size3()?.1, parts })
+        Ok(Sequence { queries, parts })
     }
 
     /// Keys of one KV head where they lie, prefix and tail, each `[length, head_dim]`; key channels that were removed

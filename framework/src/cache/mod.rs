@@ -31,13 +31,11 @@ pub trait Layout: std::fmt::Debug + Send {
     /// KV pairs held by each KV head.
     fn lengths(&self) -> Vec<i64>;
 
-    /// The KV pairs as parts of what new tokens see; every pair is visible. Rows and codes that attention kernels read
-    /// are given as they are; another layout gives the attention of `query`, `[heads, queries, head_dim]`, over its
-    /// own storage ([`Part::State`]).
+    /// The KV pairs as parts of what new tokens see, where they lie; every pair is visible.
     ///
     /// # Errors
-    /// The query does not fit the layout.
-    fn parts(&self, query: &Tensor, scale: f64) -> Result<Vec<Part<'_>>>;
+    /// The layout contradicts itself.
+    fn parts(&self) -> Result<Vec<Part<'_>>>;
 
     /// Another handle on the same storage.
     fn share(&self) -> Box<dyn Layout>;
@@ -129,15 +127,6 @@ impl KvCache {
     /// libtorch cannot allocate.
     pub fn fork(&self) -> Result<Self> {
         let layers = self.layers.iter().map(LayerCache::fork).collect::<Result<_>>()?;
-        Ok(Self { layers, position: self.position })
-    }
-
-    /// The same cache with the prefix of every layer quantized; appended tokens keep full precision.
-    ///
-    /// # Errors
-    /// A group cannot be, or a value is not within float16.
-    pub fn quantized(&self, options: Quantization) -> Result<Self> {
-        let layers = self.layers.iter().map(|layer| layer.quantized(options)).collect::<Result<_>>()?;
         Ok(Self { layers, position: self.position })
     }
 

@@ -51,8 +51,8 @@ impl Layout for Pruned {
         self.stored.lengths()
     }
 
-    fn parts(&self, query: &Tensor, scale: f64) -> Result<Vec<Part<'_>>> {
-        let mut parts = self.stored.parts(query, scale)?;
+    fn parts(&self) -> Result<Vec<Part<'_>>> {
+        let mut parts = self.stored.parts()?;
         for part in &mut parts {
             *part = match *part {
                 Part::Rows { keys, values, extent, .. } => {

@@ -127,9 +127,9 @@ impl Layout for Quantized {
         self.store.lengths().into_iter().zip(self.rest.lengths()).map(|(packed, rest)| packed + rest).collect()
     }
 
-    fn parts(&self, query: &Tensor, scale: f64) -> Result<Vec<Part<'_>>> {
+    fn parts(&self) -> Result<Vec<Part<'_>>> {
         let mut parts = vec![Part::Quantized { store: &self.store, channels: None }];
-        parts.append(&mut self.rest.parts(query, scale)?);
+        parts.append(&mut self.rest.parts()?);
         Ok(parts)
     }
 

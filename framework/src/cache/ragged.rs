@@ -50,7 +50,7 @@ impl Layout for Ragged {
         self.indptr.windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
 
-    fn parts(&self, _: &Tensor, _: f64) -> Result<Vec<Part<'_>>> {
+    fn parts(&self) -> Result<Vec<Part<'_>>> {
         let extent = Extent::Ragged(&self.indptr);
         Ok(vec![Part::Rows { keys: &self.keys, values: &self.values, extent, mask: Mask::None }])
     }

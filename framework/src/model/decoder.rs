@@ -301,12 +301,8 @@ impl Llama {
             let queries = rotary::rotate_and_append([&unrotated, &keys, &values], [&tables.0, &tables.1], &rooms)
                 .during("appending to caches", &[&unrotated, &keys])?;
             let mut sequences = Vec::with_capacity(batch.len());
-            let mut start = 0;
             for step in batch.iter_mut() {
-                let length = step.tokens.len() as i64;
-                let own = queries.f_narrow(0, start, length)?.f_transpose(0, 1)?;
-                sequences.push(step.cache.layer_mut(index)?.sequence(&own, scale)?);
-                start += length;
+                sequences.push(step.cache.layer_mut(index)?.sequence(step.tokens.len() as i64)?);
             }
             let attended = attend_parts(&queries, &sequences, self.geometry.kv_heads, scale)
                 .during("attention over caches", &[&queries])?;

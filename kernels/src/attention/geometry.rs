@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::{TchError, Tensor};
 
-use super::{AttentionState, Mask, Part, Sequence};
+use super::{Mask, Part, Sequence};
 use crate::cuda::Record;
 
 /// Fewest keys of a chunk: what is worth a block's while.
@@ -75,11 +75,9 @@ pub(super) struct Shape {
 
 /// What is launched for a batch.
 #[derive(Debug, Default)]
-pub(super) struct Plan<'a> {
+pub(super) struct Plan {
     pub(super) spans: BTreeMap<Shape, Vec<Span>>,
     pub(super) groups: Vec<Group>,
-    /// Partial results that come as states: their first number, the state, and the first of its heads.
-    pub(super) states: Vec<(u64, &'a AttentionState, i64)>,
     /// Numbers of all partial results together.
     pub(super) numbers: u64,
 }
@@ -94,14 +92,9 @@ pub(super) fn rows_of_block(rows: u32) -> u32 {
     rows.max(1).next_power_of_two().min(ROWS)
 }
 
-impl<'a> Plan<'a> {
+impl Plan {
     /// The plan of `sequences`, which fit `heads` query heads of `head_dim` channels on `kv_heads` KV heads.
-    pub(super) fn of(
-        sequences: &'a [Sequence<'_>],
-        heads: i64,
-        kv_heads: i64,
-        head_dim: i64,
-    ) -> Result<Self, TchError> {
+    pub(super) fn of(sequences: &[Sequence<'_>], heads: i64, kv_heads: i64, head_dim: i64) -> Result<Self, TchError> {
         let mut plan = Self::default();
         let group = heads / kv_heads;
         let mut token = 0;
@@ -121,10 +114,6 @@ impl<'a> Plan<'a> {
                                 (count(token)?, count(sequence.queries)?, count(head)?);
                             plan.spans.entry(shape).or_default().push(span);
                             span.chunks()
-                        }
-                        Part::State(state) => {
-                            plan.states.push((start, state, head));
-                            1
                         }
                         Part::Quantized { .. } => {
                             return Err(TchError::Shape("quantized keys have no kernel on a GPU yet".into()));

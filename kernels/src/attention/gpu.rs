@@ -5,8 +5,8 @@ use std::f64::consts::LOG2_E;
 
 use tch::{Kind, TchError, Tensor};
 
+use super::Sequence;
 use super::geometry::{Plan, rows_of_block};
-use super::{AttentionState, Sequence};
 use crate::cuda::{Argument, Machine, Program, Source, element_name, source, upload};
 
 const STREAM: Source = source!("attention/stream.cu");
@@ -48,9 +48,6 @@ pub(super) fn attend(
     let query = query.f_contiguous()?;
     let partials = Tensor::f_empty([plan.numbers as i64], (Kind::Float, machine.device()))?;
     let group = (heads / kv_heads) as u32;
-    for (first, state, head) in &plan.states {
-        write_state(&partials, *first as i64, state, *head, i64::from(group))?;
-    }
     let (rows, heads) = (rows_of_block(plan.rows()), heads as u32);
     // 2 is the base of the weights.
     let scale = (scale * LOG2_E) as f32;
@@ -87,19 +84,6 @@ pub(super) fn attend(
     // are written before, and the output has their rows.
     unsafe { machine.launch(&merge(element, head_dim), grid, &arguments)? };
     Ok(Some(output))
-}
-
-/// Writes the `group` heads of a state from `head` on as partial results over one chunk.
-fn write_state(partials: &Tensor, first: i64, state: &AttentionState, head: i64, group: i64) -> Result<(), TchError> {
-    let (_, queries, head_dim) = state.output.size3()?;
-    let room = partials.f_narrow(0, first, queries * group * (head_dim + 2))?;
-    let room = room.f_view([queries, group, head_dim + 2])?;
-    let own = |data: &Tensor| data.f_narrow(0, head, group)?.f_transpose(0, 1);
-    let lse = own(&state.lse)?;
-    room.f_select(2, 0)?.f_copy_(&lse.f_mul_scalar(LOG2_E)?)?;
-    // Over no keys, there is nothing to weigh.
-    room.f_select(2, 1)?.f_copy_(&lse.f_ne(f64::NEG_INFINITY)?)?;
-    room.f_narrow(2, 2, head_dim)?.f_copy_(&own(&state.output)?)
 }
 
 /// Programs of the shapes that models have.

@@ -39,8 +39,6 @@ pub enum Part<'a> {
         /// The channels that keys have, int64 `[kv_heads, channels]`; the others count as zero. `None`: all.
         channels: Option<&'a Tensor>,
     },
-    /// Attention that a layout with a storage of its own has computed.
-    State(AttentionState),
 }
 
 /// Rows of each KV head in a part's storage.
@@ -93,7 +91,7 @@ pub fn attend_parts(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64, s
     let rows = || {
         sequences.iter().flat_map(|sequence| &sequence.parts).filter_map(|part| match part {
             Part::Rows { keys, values, .. } | Part::Pruned { keys, values, .. } => Some([*keys, *values]),
-            Part::Quantized { .. } | Part::State(_) => None,
+            Part::Quantized { .. } => None,
         })
     };
     let alike = rows().flatten().all(|tensor| tensor.kind() == query.kind() && tensor.is_contiguous());
@@ -138,9 +136,7 @@ fn check(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64) -> Result<()
     if kv_heads < 1 || heads % kv_heads != 0 {
         return Err(misfit(format!("{kv_heads} KV heads do not divide the heads")));
     }
-    for (sequence, part) in
-        sequences.iter().flat_map(|sequence| sequence.parts.iter().map(move |part| (sequence, part)))
-    {
+    for part in sequences.iter().flat_map(|sequence| &sequence.parts) {
         match part {
             Part::Rows { keys, values, extent, .. } => {
                 if keys.size() != values.size() || !fits(*extent, keys, head_dim, kv_heads) {
@@ -170,11 +166,6 @@ fn check(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64) -> Result<()
                     || store.indptr.len() as i64 != kv_heads + 1
                 {
                     return Err(misfit(format!("quantized keys of {key_channels} channels, {:?}", store.indptr)));
-                }
-            }
-            Part::State(state) => {
-                if state.output.size() != [heads, sequence.queries, head_dim] {
-                    return Err(misfit(format!("a state {:?}", state.output.size())));
                 }
             }
         }
@@ -235,7 +226,6 @@ pub(super) fn by_states(query: &Tensor, sequences: &[Sequence<'_>], scale: f64) 
                     merged.merge(&reference::attend_pruned(&own, keys, values, *extent, channels, scale)?)?
                 }
                 Part::Quantized { store, channels } => merged.merge(&quantized(&own, store, *channels, scale)?)?,
-                Part::State(state) => merged.merge(state)?,
             };
         }
         outputs.push(merged.output.f_transpose(0, 1)?);

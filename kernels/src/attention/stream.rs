@@ -106,7 +106,6 @@ pub(super) fn attend<I: Isa, E: Element>(
                             chunks.push((own.room(&mut partials), Work::Packed(chunk)));
                         }
                     }
-                    Part::State(state) => push_state(&mut partials, state, kv_head * group_size, group_size)?,
                 }
             }
             groups.push(Group { token, queries, kv_head, partials: start..partials.len() });

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use tch::{Device, Kind, Tensor};
 
-use super::{AttentionState, Extent, Mask, Part, Sequence, context, gpu, parts};
+use super::{Extent, Mask, Part, Sequence, context, gpu, parts};
 use crate::dispatch::Level;
 use crate::testing::{arranged, distance, emulated, largest, misaligned, random, stamp, unit, with_threads};
 
@@ -109,7 +109,7 @@ mod on_a_gpu {
 /// Attention of sequences by some implementation: threads, query, sequences, KV heads and scale are given.
 type Attend<'a> = &'a dyn Fn(i32, &Tensor, &[Sequence<'_>], i64, f64) -> Tensor;
 
-/// Two sequences, each with a ragged prefix, `narrow` keys of fewer channels, a part that comes as a state, and a tail with
+/// Two sequences, each with a ragged prefix, `narrow` keys of fewer channels, as many rows in every head, and a tail with
 /// room to grow. A shape is KV heads, query heads of each, head_dim, queries, and tokens of the tail before them.
 fn union(
     cases: u32,
@@ -139,7 +139,7 @@ fn union(
                 })
             };
             let ragged = [0, 1].map(|sequence| part(sequence, 0, &|head| length(head, sequence)));
-            let stated = [0, 1].map(|sequence| part(sequence, 1, &|_| 3));
+            let dense = [0, 1].map(|sequence| part(sequence, 1, &|_| 3));
             let tails = [0, 1].map(|sequence| part(sequence, 2, &|_| before + queries + sequence));
             // Every other channel of keys; the others are zero in the union.
             let kept = Tensor::arange_start_step(0, dim, 2, (Kind::Int64, Device::Cpu));
@@ -156,6 +156,7 @@ fn union(
             let query = random(seed, &[2 * queries + 1, heads, dim], magnitude, kind);
             let own = |sequence: i64| query.narrow(0, sequence * queries, new(sequence)).transpose(0, 1);
 
+            let even_rows = dense.each_ref().map(|sides| sides.each_ref().map(|rows| Tensor::stack(rows, 0)));
             let flat = ragged.each_ref().map(|sides| sides.each_ref().map(|rows| misaligned(&Tensor::cat(rows, 0))));
             let indptr = [0, 1].map(|sequence| {
                 (0..kv_heads)
@@ -173,15 +174,6 @@ fn union(
             let sequences: Vec<Sequence<'_>> = [0usize, 1]
                 .into_iter()
                 .map(|index| {
-                    let [keys, values] = &stated[index];
-                    let state = super::attend(
-                        &own(index as i64).to_kind(Kind::Float),
-                        &Tensor::stack(keys, 0).to_kind(Kind::Float),
-                        &Tensor::stack(values, 0).to_kind(Kind::Float),
-                        Mask::None,
-                        scale,
-                    )
-                    .unwrap();
                     let extent =
                         Extent::Uniform { capacity: before + queries + 5, length: before + queries + index as i64 };
                     Sequence {
@@ -199,7 +191,12 @@ fn union(
                                 extent: Extent::Uniform { capacity: narrow, length: narrow },
                                 channels: &channels,
                             },
-                            Part::State(state),
+                            Part::Rows {
+                                keys: &even_rows[index][0],
+                                values: &even_rows[index][1],
+                                extent: Extent::Uniform { capacity: 3, length: 3 },
+                                mask: Mask::None,
+                            },
                             Part::Rows { keys: &rooms[index][0], values: &rooms[index][1], extent, mask: Mask::Causal },
                         ],
                     }
@@ -215,7 +212,7 @@ fn union(
                 let union = |side: usize| -> Vec<Tensor> {
                     (0..kv_heads as usize)
                         .map(|head| {
-                            let parts = [&ragged, &pruned, &stated, &tails].map(|part| &part[index][side][head]);
+                            let parts = [&ragged, &pruned, &dense, &tails].map(|part| &part[index][side][head]);
                             Tensor::cat(&parts, 0)
                         })
                         .collect()
@@ -288,9 +285,8 @@ fn sequences_without_queries_or_keys_give_zeros() {
         let extent = Extent::Uniform { capacity: 0, length: 0 };
         let query = random(1, &[3, 4, 8], 1.0, Kind::Float);
         let rows = || Part::Rows { keys: &empty, values: &empty, extent, mask: Mask::None };
-        let state = Part::State(AttentionState::empty(4, 3, 8, Device::Cpu).unwrap());
         let sequences =
-            [Sequence { queries: 0, parts: vec![rows()] }, Sequence { queries: 3, parts: vec![rows(), state] }];
+            [Sequence { queries: 0, parts: vec![rows()] }, Sequence { queries: 3, parts: vec![rows(), rows()] }];
         let output = parts::on(level, &query, &sequences, 2, 0.5).unwrap().unwrap();
         assert_eq!(output.size(), [3, 32]);
         assert_eq!(largest(&output), 0.0);

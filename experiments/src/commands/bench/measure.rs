@@ -113,13 +113,9 @@ pub fn step(engine: &Engine, context: &Compressed) -> Result<()> {
 /// A context in a layout.
 pub fn compress(engine: &Engine, ids: &[i64], layout: BenchLayout) -> Result<Compressed> {
     let layers = engine.model.geometry().layers;
-    let mut session = Session::new(pipeline(layout, layers)?);
+    let mut session = Session::new(pipeline(layout, layers)?.stored(quantization(layout)));
     engine.model.prefill(ids, 0, &mut [&mut session])?.pop().context("the session is gone")??;
-    let mut context = session.finish(layers)?;
-    if let Some(quantization) = quantization(layout) {
-        context.cache = context.cache.quantized(quantization)?;
-    }
-    Ok(context)
+    Ok(session.finish(layers)?)
 }
 
 fn pipeline(layout: BenchLayout, layers: usize) -> Result<Pipeline> {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::system;
+
 /// Resident memory of the process at its highest, in bytes, and what it is made of.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Memory {
@@ -27,24 +29,18 @@ impl Memory {
 
 /// Resident bytes now, where the system tells.
 pub fn resident() -> Option<u64> {
-    status("VmRSS")
+    system::of_process("VmRSS")
 }
 
 /// The most that was resident since the start or since [`forget_peak`].
 pub fn peak() -> Option<u64> {
-    status("VmHWM")
+    system::of_process("VmHWM")
 }
 
 /// Lets [`peak`] begin anew; without effect where the system has no such thing.
 pub fn forget_peak() {
     // The number that resets the peak, proc_pid_clear_refs(5).
     let _ = std::fs::write("/proc/self/clear_refs", "5");
-}
-
-fn status(field: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
-    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
 }
 
 #[cfg(test)]

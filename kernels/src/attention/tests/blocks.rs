@@ -31,19 +31,6 @@ pub(super) fn attend(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64, 
     let (group, numbers) = (heads / kv_heads as usize, head_dim + 2);
     // What no block writes stays NaN, and shows.
     let mut partials = vec![f32::NAN; plan.numbers as usize];
-    for (first, state, head) in &plan.states {
-        let own = |data: &Tensor| data.narrow(0, *head, group as i64).transpose(0, 1).contiguous().view(-1);
-        let lse = Vec::<f32>::try_from(own(&state.lse)).unwrap();
-        let output = Vec::<f32>::try_from(own(&state.output)).unwrap();
-        for (row, (lse, output)) in lse.iter().zip(output.chunks(head_dim)).enumerate() {
-            let total = if *lse == f32::NEG_INFINITY { 0.0 } else { 1.0 };
-            write(
-                &mut partials,
-                *first as usize + row * numbers,
-                &(lse * std::f32::consts::LOG2_E, total, output.to_vec()),
-            );
-        }
-    }
     let tile = rows_of_block(plan.rows());
     for (shape, spans) in &plan.spans {
         let scale = (scale * std::f64::consts::LOG2_E) as f32;
