@@ -107,6 +107,12 @@ impl<I: Isa> Kernel<I> for Attend<'_, '_> {
         };
         for index in chunk.groups.clone() {
             let (keys, values) = (chunk.keys.get(index), chunk.values.get(index));
+            if index + 1 < chunk.groups.end {
+                for next in [chunk.keys.get(index + 1), chunk.values.get(index + 1)] {
+                    // SAFETY: the caller vouches for the processor.
+                    unsafe { next.prefetch::<I>() };
+                }
+            }
             for (tile, partials) in partials.chunks_mut(ROWS * (dim + 2)).enumerate() {
                 let row = tile * ROWS;
                 // SAFETY: the caller vouches for the processor.

@@ -10,6 +10,7 @@ use tch::{Kind, TchError, Tensor};
 use super::rotation::rotate;
 use super::{Bits, Format, KeySteps, LANES};
 use crate::rows::{bytes, elements};
+use crate::simd::Isa;
 
 /// Bytes of a panel's row of 32-bit words.
 pub(crate) const ROW: usize = LANES as usize * 4;
@@ -40,6 +41,22 @@ pub(crate) struct Group<'a> {
     pub(crate) codes: &'a [u8],
     /// `[parts, 2, n]`
     pub(crate) scales: &'a [f16],
+}
+
+impl Group<'_> {
+    /// Asks for all of it: the processor's own look-ahead ends with a page, and a group is half of one.
+    ///
+    /// # Safety
+    /// The processor has `I`.
+    #[inline(always)]
+    pub(crate) unsafe fn prefetch<I: Isa>(self) {
+        let scales = size_of_val(self.scales);
+        let lines = |from: *const u8, bytes: usize| (0..bytes).step_by(64).map(move |line| from.wrapping_add(line));
+        for line in lines(self.codes.as_ptr(), self.codes.len()).chain(lines(self.scales.as_ptr().cast(), scales)) {
+            // SAFETY: the caller vouches for the processor.
+            unsafe { I::prefetch(line) };
+        }
+    }
 }
 
 impl Side {
