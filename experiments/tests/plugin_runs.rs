@@ -127,13 +127,12 @@ fn run(folder: &Path, model: &str, threshold: f64, isolated: bool) -> Answers {
     answers
 }
 
-/// Holds that twins answer as the built-in press and isolated plugins as those of this process, in all places. Where
-/// tokens repeat, their keys at the first layer have one norm, and rounding decides between them: `norms_tie`.
-fn alike_in_every_place(folder: &Path, model: &str, threshold: f64, norms_tie: bool) {
+/// Holds that twins answer as the built-in press and isolated plugins as those of this process, in all places.
+fn alike_in_every_place(folder: &Path, model: &str, threshold: f64) {
     let here = run(folder, model, threshold, false);
-    for (place, press) in PLACES {
+    for (place, _) in PLACES {
         let of = |family: &str| &here[&(place.to_owned(), family.to_owned())];
-        for family in FAMILIES[1..].iter().filter(|_| !norms_tie || !press.contains("KNORM")) {
+        for family in &FAMILIES[1..] {
             assert_eq!(of(family), of(""), "{place}: {family} beside the built-in press");
         }
         let removes = |record: &Value| record["achieved_ratio"].as_f64().unwrap() > 0.0;
@@ -161,7 +160,7 @@ fn plugins_stand_where_built_in_presses_can() {
         format!("{}\n", serde_json::json!({"context": context, "question": "WHO?", "answer": ["X"]}))
     };
     std::fs::write(folder.path().join("rows.jsonl"), row(10) + &row(23)).unwrap();
-    alike_in_every_place(folder.path(), &folder.path().join("model").display().to_string(), -2.0, false);
+    alike_in_every_place(folder.path(), &folder.path().join("model").display().to_string(), -2.0);
 }
 
 #[test]
@@ -172,5 +171,5 @@ fn plugins_stand_where_built_in_presses_can_on_the_real_model() {
     let question = "\nWhat is the password of the lighthouse?";
     let row = serde_json::json!({"context": context, "question": question, "answer": ["marmalade"]});
     std::fs::write(folder.path().join("rows.jsonl"), format!("{row}\n")).unwrap();
-    alike_in_every_place(folder.path(), "smollm2-135m-instruct", -15.0, true);
+    alike_in_every_place(folder.path(), "smollm2-135m-instruct", -15.0);
 }

@@ -91,6 +91,20 @@ static uint32_t needs_nothing(const PressroomCall *call, void *instance, Pressro
     return PRESSROOM_OK;
 }
 
+// The norm of a key to the last bit as libtorch sums it: every eighth channel by itself, then the eight sums. Where a
+// token is repeated, its keys at the first layer differ by their rotation alone, and rounding decides which are kept.
+static float norm(const PressroomView *view, int64_t sequence, int64_t head, int64_t token) {
+    float sums[8] = {0}, sum = 0;
+    for (int64_t channel = 0; channel < view->head_dim; channel++) {
+        const float x = number(view->keys, sequence, head, token, channel);
+        sums[channel % 8] += x * x;
+    }
+    for (int64_t part = 0; part < 8; part++) {
+        sum += sums[part];
+    }
+    return sqrtf(sum);
+}
+
 static uint32_t score_knorm(const PressroomCall *call, void *instance, const PressroomView *view,
                             const PressroomTensor *scores) {
     (void)call, (void)instance;
@@ -98,12 +112,7 @@ static uint32_t score_knorm(const PressroomCall *call, void *instance, const Pre
     for (int64_t sequence = 0; sequence < view->batch; sequence++) {
         for (int64_t head = 0; head < view->kv_heads; head++) {
             for (int64_t token = 0; token < view->tokens; token++) {
-                float sum = 0;
-                for (int64_t channel = 0; channel < view->head_dim; channel++) {
-                    const float x = number(view->keys, sequence, head, token, channel);
-                    sum += x * x;
-                }
-                *out++ = -sqrtf(sum);
+                *out++ = -norm(view, sequence, head, token);
             }
         }
     }

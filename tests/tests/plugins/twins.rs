@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pressroom::press::{Budget, Built, Params, Pipeline, Press, Registry, Stage, Value};
-use pressroom::view::LayerView;
+use pressroom::view::{Geometry, LayerView, Materialised};
 use proptest::prelude::*;
-use tch::Kind as Dtype;
+use tch::{Kind as Dtype, Tensor};
 
-use crate::layers::{GEOMETRY, Layer, rotary};
+use crate::layers::{GEOMETRY, Layer, rotary, values};
 use crate::support::{compile_text, examples, registry, twins_in_c};
 
 /// Each built-in press with its twins in Rust and in C.
@@ -95,6 +95,32 @@ proptest! {
         let lists = kept(press.as_ref(), &view, ratio);
         let due = Budget::from_ratio(ratio).unwrap().kept(tokens) * GEOMETRY.kv_heads;
         prop_assert_eq!(lists.iter().map(Vec::len).sum::<usize>() as i64, due);
+    }
+}
+
+/// At a model's first layer, keys of a repeated token have one norm up to rounding: so have these of seven tokens.
+#[test]
+fn twins_break_ties_as_the_built_in_press_does() {
+    let registry = registry(&[&examples(), &twins_in_c("ties")]);
+    let rotary = rotary();
+    for head_dim in [16, 64, 80, 128] {
+        let tokens: Vec<Tensor> =
+            (0..350).map(|token| values(token as u64 % 7, &[1, 2, 1, head_dim]).roll(token, 3)).collect();
+        let keys = Tensor::cat(&tokens, 2);
+        let geometry = Geometry { head_dim, ..GEOMETRY };
+        for dtype in [Dtype::Float, Dtype::BFloat16, Dtype::Half] {
+            // Heads and tokens swapped in memory too, as a model's projections leave them.
+            let keys = keys.to_kind(dtype);
+            for keys in [keys.transpose(1, 2).contiguous().transpose(1, 2), keys] {
+                let parts = Materialised::default();
+                let view = LayerView::new(0, geometry, keys.shallow_clone(), keys, parts, &rotary).unwrap();
+                let scores = |name| scorer(&registry, name).into_scorer().unwrap().score(&view, Budget::ALL).unwrap();
+                let (name, twins) = TWINS[0];
+                for twin in twins {
+                    assert!(scores(twin).equal(&scores(name)), "{twin} with {head_dim} channels in {dtype:?}");
+                }
+            }
+        }
     }
 }
 
