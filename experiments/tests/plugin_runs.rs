@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use support::{letters, pressroom};
+use support::tiny::{Tiny, lighthouses};
+use support::{letters, pressroom, refused};
 
 /// Presses that decide the same: built in, by the SDK, and in C.
 const FAMILIES: [&str; 3] = ["", "plugin_", "c_"];
@@ -146,6 +147,21 @@ fn alike_in_every_place(folder: &Path, model: &str, threshold: f64) {
         }
     }
     assert_eq!(here, run(folder, model, threshold, true), "isolated");
+}
+
+#[test]
+fn a_run_whose_plugin_changed_is_refused() {
+    let tiny = Tiny::new(&lighthouses(1));
+    let (library, file) = (tiny.at("library.so"), tiny.at("run.toml"));
+    std::fs::copy(built("libpressroom_plugin_examples.so"), &library).unwrap();
+    let toml = std::fs::read_to_string(&file).unwrap();
+    let plugin = format!("[[plugin]]\npath = {library:?}\n[[press]]\nname = 'plugin_knorm'\n");
+    std::fs::write(&file, toml + &plugin).unwrap();
+    tiny.run("out", &[]);
+    let mut bytes = std::fs::read(&library).unwrap();
+    bytes.push(0);
+    std::fs::write(&library, bytes).unwrap();
+    refused(&["run", &file.display().to_string()], &["results of another run", "identity: \"plugin_knorm(", "before"]);
 }
 
 #[test]

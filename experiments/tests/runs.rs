@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pressroom::press::Kind;
 use serde_json::{Value, json};
 use support::tiny::{Answers, Tiny, lighthouses};
-use support::{letters, pressroom, refused, stdout, with_small_disk};
+use support::{golden, letters, pressroom, refused, stdout, with_small_disk};
 
 const NEEDLE: &str = "The bakery opens at six. The password of the lighthouse is marmalade. Ships pass at night, and the \
     keeper sleeps by day. Nobody swims in the harbour in winter, because the water is cold and the stones are sharp.";
@@ -64,6 +64,25 @@ fn run_writes_answers_and_resumes() {
     assert_eq!(last["token_ids"], lines[5]["token_ids"]);
     refused(&["run", &file, "--set", "run.seed=7"], &["another run", "seed: 42 before, 7 now"]);
     refused(&["run", &file, "--set", "task.max_new_tokens=3"], &["task.max_new_tokens: null before, 3 now"]);
+}
+
+#[test]
+fn a_run_whose_side_data_changed_is_refused() {
+    let tiny = Tiny::new(&lighthouses(1));
+    let (data, file) = (tiny.at("filters"), tiny.at("run.toml"));
+    std::fs::create_dir(&data).unwrap();
+    let mut filters = std::fs::read(golden("presses/qfilter/gqa/model.safetensors")).unwrap();
+    std::fs::write(data.join("model.safetensors"), &filters).unwrap();
+    let toml =
+        std::fs::read_to_string(&file).unwrap() + &format!("[[press]]\nname = 'qfilter'\nside_data = {data:?}\n");
+    std::fs::write(&file, toml).unwrap();
+    tiny.run("out", &[]);
+    let said = tiny.run("out", &[]);
+    assert!(said.contains("22 answers are there already"), "{said}");
+    *filters.last_mut().unwrap() ^= 1;
+    std::fs::write(data.join("model.safetensors"), &filters).unwrap();
+    let changed = format!("side_data_sha256.{}/model.safetensors: \"", data.display());
+    refused(&["run", &file.display().to_string()], &["results of another run", &changed, "before", "now"]);
 }
 
 #[test]
@@ -282,7 +301,9 @@ fn every_example_runs() {
         assert!(answers.len() >= 3 && answers.values().all(|answer| answer.get("error").is_none()), "{name}");
         seen.push(name);
     }
-    for due in ["quickstart", "leaderboard-small", "per-layer", "chained", "plugin", "decoding", "long-context", "quantized"] {
+    for due in
+        ["quickstart", "leaderboard-small", "per-layer", "chained", "plugin", "decoding", "long-context", "quantized"]
+    {
         assert!(seen.iter().any(|name| name == due), "{due}");
     }
 }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use pressroom::error::During;
-use pressroom::model::hub;
 use pressroom::press::{Budget, Context, ContextPress, ModelFacts, Needs, Params, Range, Selection};
 use pressroom::torch_archive::{self, Stored};
 use pressroom::view::{Geometry, LayerView};
@@ -73,8 +72,8 @@ impl FastKvZip {
         let name = format!("q{}_dim16_sink16.pt", model.geometry.group());
         let of_model = format!("{}/{name}", model.name.rsplit('/').next().unwrap_or_default().to_lowercase());
         match &self.params.side_data {
-            None => hub::locate(PUBLISHED, &of_model),
-            Some(place) => hub::locate(place, &name).or_else(|_| hub::locate(place, &of_model)),
+            None => model.side_data(PUBLISHED, &of_model),
+            Some(place) => model.side_data(place, &name).or_else(|_| model.side_data(place, &of_model)),
         }
     }
 

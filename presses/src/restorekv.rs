@@ -1,6 +1,6 @@
 //! `restorekv`: trained tokens read the whole cache before it is cut.
 
-use pressroom::model::{LoraAdapter, hub};
+use pressroom::model::LoraAdapter;
 use pressroom::press::{Budget, Context, ContextPress, ModelFacts, Params, Range, Selection};
 use pressroom::{Error, Result, tensors};
 use tch::{Kind, Tensor};
@@ -66,7 +66,7 @@ impl RestoreKv {
         let plus = if self.params.kvzip_plus_normalization { "_plus" } else { "" };
         let name = model.name.rsplit('/').next().unwrap_or_default();
         let place = self.params.side_data.clone().unwrap_or_else(|| format!("{PUBLISHED}{name}{plus}"));
-        let path = hub::locate(&place, "restore_embeddings.safetensors")?;
+        let path = model.side_data(&place, "restore_embeddings.safetensors")?;
         let embeddings = tensors::read_one(&path, "restore_embeddings")?;
         match embeddings.size()[..] {
             [tokens, hidden] if tokens > 0 && hidden == model.hidden_size => {}
@@ -76,7 +76,7 @@ impl RestoreKv {
             }
         }
         let (config, weights) = ("adapter_config.json", "adapter_model.safetensors");
-        let adapter = LoraAdapter::read(&hub::locate(&place, config)?, &hub::locate(&place, weights)?)?;
+        let adapter = LoraAdapter::read(&model.side_data(&place, config)?, &model.side_data(&place, weights)?)?;
         Ok(Trained { embeddings, adapter })
     }
 }

@@ -73,15 +73,9 @@ for prediction, answers in summaries:
     if prediction.strip("."):
         recall = best(lambda p, a: Rouge().get_scores([p], [a])[0]["rouge-l"]["r"])
         add("rouge_l_recall", prediction, answers, recall(prediction, answers))
-    kinds = RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"])
-    lsum = best(lambda p, a: kinds.score(a, p)["rougeLsum"].fmeasure)
+    lines = RougeScorer(["rougeLsum"])
+    lsum = best(lambda p, a: lines.score(a, p)["rougeLsum"].fmeasure)
     add("rouge_lsum", prediction, answers, lsum(prediction, answers))
-
-    def mean(p, a):
-        scores = kinds.score(a, p)
-        return (scores["rouge1"].fmeasure * scores["rouge2"].fmeasure * scores["rougeL"].fmeasure) ** (1 / 3)
-
-    add("rouge_mean", prediction, answers, best(mean)(prediction, answers))
 
 classes = ["Date", "Other entity", "entity", "Other", "Person", "Other location"]
 for prediction in ["Type: Other location", "Person, or Date", "entity", "Other entity", "nothing"]:

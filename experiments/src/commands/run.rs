@@ -1,6 +1,6 @@
 //! `pressroom run`: an experiment from a TOML file.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -58,7 +58,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     };
     let (planned, told) = job.forecast(&finished)?;
     eprintln!("{told}");
-    let Job { plan, model, texts, placement, kind, samples, options, memory, template_sha256 } = job;
+    let Job { plan, model, texts, placement, kind, samples, options, memory, template_sha256, .. } = job;
     let engine = Engine::on(&model, texts, placement, kind)?;
     let selections = plan.run.selections.then(|| folder.path().to_owned());
     let sweep = Sweep { sessions: &plan.sessions, samples: &samples, options, memory, selections };
@@ -91,6 +91,7 @@ pub struct Job {
     options: RunOptions,
     memory: Memory,
     template_sha256: Option<String>,
+    side_data_sha256: BTreeMap<String, String>,
 }
 
 impl Job {
@@ -110,7 +111,8 @@ impl Job {
         if let Some(threads) = plan.run.threads {
             tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
         }
-        prepare(&plan.sessions, &model.facts())?;
+        let facts = model.facts();
+        prepare(&plan.sessions, &facts)?;
         let (placement, kind) = place_layers(&plan.model.device, model.config(), plan.model.dtype)?;
         let texts = Texts::read(&model)?;
         let samples = samples(&plan, &texts, args.keep_going)?;
@@ -118,7 +120,8 @@ impl Job {
         let options = RunOptions { regime, raw, seed, keep_going: args.keep_going, shard };
         let memory = Memory::new(model.config(), kind, memory_budget(plan.run.memory, placement.last()));
         let template_sha256 = texts.template.as_ref().filter(|_| !raw).map(|template| template.sha256().to_owned());
-        Ok(Self { plan, model, texts, placement, kind, samples, options, memory, template_sha256 })
+        let side_data_sha256 = facts.side_data_sha256()?;
+        Ok(Self { plan, model, texts, placement, kind, samples, options, memory, template_sha256, side_data_sha256 })
     }
 
     /// The run folder.
@@ -131,6 +134,7 @@ impl Job {
             versions: Versions::of_process(),
             model_sha256: self.model.sha256()?,
             template_sha256: self.template_sha256.clone(),
+            side_data_sha256: self.side_data_sha256.clone(),
             samples_sha256: digest(&self.samples)?,
             device: format!("{:?}", self.placement.last()),
             dtype: format!("{:?}", self.kind),

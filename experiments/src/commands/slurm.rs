@@ -14,8 +14,22 @@ use crate::cli::{ExperimentArgs, SlurmArgs};
 use crate::results::finished_anywhere;
 use crate::sweep::Shard;
 
-/// Times that a task starts its worker, which may be killed without the node.
-const ATTEMPTS: u32 = 5;
+/// What a task of the array does; `work` is its part of the run.
+const TASK: &str = r#"# Slurm may take a task for dead that is not, and begin it elsewhere: the part is that one's from then on.
+superseded() {
+  task=$(scontrol -o show job "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID")
+  begun=$(echo "$task" | sed -n 's/.* Restarts=\([0-9]*\) .*/\1/p')
+  [ "${begun:-0}" -gt "${SLURM_RESTART_COUNT:-0}" ]
+}
+# A worker that a signal ended, which may happen without its node, begins again where its journal ends. One that ended
+# by itself does not: it is done, cannot go on, or another one has its part.
+for attempt in 1 2 3 4 5; do
+  work
+  status=$?
+  if [ $status -le 128 ] || superseded; then break; fi
+done
+exit $status
+"#;
 
 /// Runs `submit slurm`.
 ///
@@ -73,11 +87,7 @@ impl Scripts {
         };
         let array = format!(
             "{}#SBATCH --array=0-{last}%{nodes}\n#SBATCH --nodes=1\n#SBATCH --requeue\ncd {here} || exit 1\n\
-             # A worker that a signal ended begins again where its journal ends. One that ended by itself does not:\n\
-             # it is done, cannot go on, or another one has its shard.\n\
-             for attempt in $(seq {ATTEMPTS}); do\n  \
-             {program} run {arguments} --shard \"$SLURM_ARRAY_TASK_ID/{tasks}\"\n  \
-             status=$?\n  [ $status -gt 128 ] || exit $status\ndone\nexit $status\n",
+             work() {{ {program} run {arguments} --shard \"$SLURM_ARRAY_TASK_ID/{tasks}\"; }}\n{TASK}",
             head("pressroom", log("task-%a.log")?),
             last = tasks - 1,
         );

@@ -1,5 +1,7 @@
 //! What a run is: everything that decides its answers, so that no two runs share a folder.
 
+use std::collections::BTreeMap;
+
 use pressroom::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;
@@ -16,6 +18,9 @@ pub struct Identity {
     pub template_sha256: Option<String>,
     /// SHA-256 of the contexts, the questions and their answers.
     pub samples_sha256: String,
+    /// SHA-256 of the files of side data that the presses have read, by name; absent where they read none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub side_data_sha256: BTreeMap<String, String>,
     /// The device that was found.
     pub device: String,
     /// The number format that was chosen for it.

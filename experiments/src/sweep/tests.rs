@@ -1,6 +1,6 @@
 //! Sweeps over a tiny model whose tokenizer knows letters: regimes, turns, memory, failures.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -74,6 +74,7 @@ fn run(engine: &Engine, plans: &[SessionPlan], samples: &[Sample], regime: Regim
         model_sha256: String::new(),
         template_sha256: None,
         samples_sha256: String::new(),
+        side_data_sha256: BTreeMap::new(),
         device: String::new(),
         dtype: String::new(),
         plan: json!({}),

@@ -64,8 +64,7 @@ impl ModelFolder {
 
     /// What presses may know of the model before they see a context.
     pub fn facts(&self) -> ModelFacts {
-        let (geometry, hidden_size) = (self.config.geometry(), self.config.hidden_size);
-        ModelFacts { name: self.name(), geometry, hidden_size }
+        ModelFacts::new(self.name(), self.config.geometry(), self.config.hidden_size)
     }
 
     /// Where the folder is.

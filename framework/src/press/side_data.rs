@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::ModelFacts;
 use crate::error::{Error, Result};
-use crate::model::{hub, models_home};
+use crate::model::models_home;
 use crate::tensors;
 
 /// Side data of one press for one model: a folder, or a repository on the hub.
@@ -16,7 +16,7 @@ use crate::tensors;
 pub struct SideData {
     place: String,
     press: String,
-    model: String,
+    model: ModelFacts,
 }
 
 impl SideData {
@@ -34,7 +34,7 @@ impl SideData {
     pub fn open(press: &str, given: Option<&str>, model: &ModelFacts) -> Result<Self> {
         let home = || Self::home(press, model).display().to_string();
         let place = given.map_or_else(home, str::to_owned);
-        let data = Self { place, press: press.into(), model: model.name.clone() };
+        let data = Self { place, press: press.into(), model: model.clone() };
         match given.is_some() || data.folder().is_dir() {
             true => Ok(data),
             false => Err(data.bad("", "is not there: nothing was calibrated, and no `side_data` is given")),
@@ -67,12 +67,12 @@ impl SideData {
 
     /// Where a file is; one of a repository is fetched.
     fn locate(&self, file: &str) -> Result<PathBuf> {
-        hub::locate(&self.place, file).map_err(|error| self.bad(file, &error.to_string()))
+        self.model.side_data(&self.place, file).map_err(|error| self.bad(file, &error.to_string()))
     }
 
     /// What is wrong with a file (or, without a name, with the folder), and how to mend it.
     pub fn bad(&self, file: &str, problem: &str) -> Error {
-        let (press, model) = (&self.press, &self.model);
+        let (press, model) = (&self.press, &self.model.name);
         let mend =
             format!("`pressroom calibrate {press} --model {model} --text FILE...` makes side data for this model");
         let path = if file.is_empty() { self.folder().to_owned() } else { self.folder().join(file) };
@@ -124,7 +124,8 @@ impl SideData {
 
     fn checked(&self, file: &str, name: &str, tensor: Tensor, shape: &[i64]) -> Result<Tensor> {
         if tensor.size() != shape {
-            let problem = format!("`{name}` has shape {:?} where {} calls for {shape:?}", tensor.size(), self.model);
+            let problem =
+                format!("`{name}` has shape {:?} where {} calls for {shape:?}", tensor.size(), self.model.name);
             return Err(self.bad(file, &problem));
         }
         let tensor = tensor.f_to_kind(Kind::Float)?;
@@ -142,7 +143,7 @@ mod tests {
 
     fn facts() -> ModelFacts {
         let geometry = Geometry { layers: 1, heads: 2, kv_heads: 1, head_dim: 4 };
-        ModelFacts { name: "tiny".into(), geometry, hidden_size: 8 }
+        ModelFacts::new("tiny", geometry, 8)
     }
 
     fn message(result: Result<impl Sized>) -> String {

@@ -27,11 +27,7 @@ pub fn run(
     case: &Case,
     place: &str,
 ) -> Outcome {
-    let facts = pressroom::press::ModelFacts {
-        name: "tiny".into(),
-        geometry: model.geometry(),
-        hidden_size: model.config().hidden_size,
-    };
+    let facts = pressroom::press::ModelFacts::new("tiny", model.geometry(), model.config().hidden_size);
     let method = built.into_method();
     method.prepare(&facts).unwrap_or_else(|error| panic!("{place}: {error}"));
     let layers = model.geometry().layers;

@@ -58,7 +58,7 @@ fn run(model: &Llama, tokens: &[i64], sessions: Vec<(Built, Vec<Budget>)>) -> Ve
 
 /// A pipeline of one press, prepared.
 pub fn alone(model: &Llama, built: Built, budgets: Vec<Budget>) -> Pipeline {
-    let facts = ModelFacts { name: "tiny".into(), geometry: model.geometry(), hidden_size: model.config().hidden_size };
+    let facts = ModelFacts::new("tiny", model.geometry(), model.config().hidden_size);
     let method = built.into_method();
     method.prepare(&facts).unwrap();
     Pipeline::new(vec![Stage { method, budgets }], LAYERS).unwrap()
@@ -186,7 +186,7 @@ fn side_data_of_another_model_is_refused() {
     let geometry = tiny().geometry();
     for name in ["fastkvzip", "restorekv"] {
         let method = built(&registry, name, &[]).into_method();
-        let facts = ModelFacts { name: "other".into(), geometry, hidden_size: 48 };
+        let facts = ModelFacts::new("other", geometry, 48);
         let error = method.prepare(&facts).unwrap_err().to_string();
         assert!(error.contains("48"), "{error}");
         let absent = built(&registry, name, &[("side_data", Value::Text("tests".into()))]).into_method();

@@ -205,7 +205,7 @@ fn attempt(registry: &Registry, entry: &Entry, draw: &mut Draw) -> pressroom::Re
 }
 
 fn prepare(method: &Method, name: &str) {
-    let facts = ModelFacts { name: "tiny".into(), geometry: GEOMETRY, hidden_size: HIDDEN };
+    let facts = ModelFacts::new("tiny", GEOMETRY, HIDDEN);
     method.prepare(&facts).unwrap_or_else(|error| panic!("{name}: {error}"));
 }
 

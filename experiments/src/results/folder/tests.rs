@@ -1,5 +1,6 @@
 //! Journals that are cut, damaged, failed to be written, or shared.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ fn identity(seed: u64) -> Identity {
         model_sha256: "a".into(),
         template_sha256: None,
         samples_sha256: "b".into(),
+        side_data_sha256: BTreeMap::new(),
         device: "Cpu".into(),
         dtype: "Float".into(),
         plan: json!({ "seed": seed, "task": { "name": "needle" } }),

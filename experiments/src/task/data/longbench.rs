@@ -65,11 +65,12 @@ fn sample(set: &Set, row: &Row) -> Result<Sample> {
         let sample = columns::sample(row, metric)?;
         return Ok(Sample { task, facets: facets.collect(), truncation: Truncation::Middle, ..sample });
     }
-    let (_, _, prefix) = prompt(set.prompt, "", "");
-    // Where the examples end in the answer's beginning, so does the question.
     let input = row.optional_text("input")?.unwrap_or_default();
-    let input = input.strip_suffix(prefix.as_str()).unwrap_or(input);
-    let (context, question, answer_prefix) = prompt(set.prompt, row.text("context")?, input);
+    let (_, _, prefix) = prompt(set.prompt, "", "");
+    // Where the examples end in the answer's beginning, so does the question, which may go on in a space.
+    let asked = input.trim_end().strip_suffix(prefix.as_str()).unwrap_or(input);
+    let (context, question, mut answer_prefix) = prompt(set.prompt, row.text("context")?, asked);
+    answer_prefix += &input[(asked.len() + prefix.len()).min(input.len())..];
     let answers = row.texts("answers")?;
     let turn = Turn { question, answer_prefix, answers, max_new_tokens: set.max_new_tokens, metric };
     Ok(Sample { context, turns: vec![turn], task, facets: facets.collect::<Facets>(), truncation: Truncation::Middle })

@@ -28,13 +28,13 @@ const KINDS: [Kind; 4] = [
         "shortdep_cloze",
         50,
         Metric::Cloze,
-        "Please fill in the clozes based on the given long texts below. Each of the placeholder '<mask-n>' in the question could be an entity of Person, Location or Organiocation. The same masks represent the same entity. Output a json format answer, for example: {'<mask-0>': 'Bob', '<mask-1>': 'Gorrosion Magazine','<mask-2>': 'Bethel Horizon'}\n{context}|\n Question: {input} What are the masked entities?\n|Answer:",
+        "Please fill in the clozes based on the given long texts below. Each of the placeholder '<mask-n>' in the question could be an entity of Person, Location or Organiocation. The same masks represent the same entity. Output a json format answer, for example: {'<mask-0>': 'Bob', '<mask-1>': 'Gorrosion Magazine','<mask-2>': 'Bethel Horizon'}\n{context}|\n Question: {input} What are the masked entities? \n|Answer:",
     ),
     kind(
         "longdep_summarization",
         500,
         Metric::RougeLRecall,
-        "Please generate a summary of the below paper. \n{context}|{input}\n|Summarization: ",
+        "Please generate a summary of the below paper. \n{context}|{input}\n| Summarization: ",
     ),
 ];
 

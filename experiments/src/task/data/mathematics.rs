@@ -3,6 +3,7 @@
 use pressroom::Result;
 use pressroom::pipeline::Truncation;
 
+use super::columns;
 use super::row::Row;
 use super::source::{Part, published};
 use crate::task::{Facets, Metric, Sample, Samples, Setting, Turn};
@@ -10,15 +11,18 @@ use crate::task::{Facets, Metric, Sample, Samples, Setting, Turn};
 published! {
     /// AIME 2025: 30 problems of a competition, whose answers are whole numbers from 0 to 999.
     ///
-    /// Reads `problem` (or `question`) and `answer`. Scored as kvpress does: the content of the last `\boxed{}`.
+    /// Reads `problem` (or `question`) and `answer`, and asks for the answer in a box; or kvpress's conversion, whose
+    /// contexts are empty and whose questions ask for nothing. Scored as kvpress does: the content of the last
+    /// `\boxed{}`.
     "aime25" Aime25 "math-ai/aime25"
 }
 
 published! {
     /// MATH-500 (Lightman et al., 2023, <https://arxiv.org/abs/2305.20050>): 500 problems with answers in LaTeX.
     ///
-    /// Reads `problem` and `answer`. Answers are compared as mathematics; the strict score is kvpress's, the content of
-    /// the last `\boxed{}` letter for letter. Facet: `level`.
+    /// Reads `problem` and `answer`, or kvpress's conversion, as `aime25` does. Answers are compared as mathematics; the
+    /// strict score compares the content of the last `\boxed{}` letter for letter (kvpress that of the first, up to its
+    /// first `}`). Facet: `level`.
     "math500" Math500 "HuggingFaceH4/MATH-500"
 }
 
@@ -26,7 +30,12 @@ published! {
 struct Problems {
     name: &'static str,
     metric: Metric,
+    /// kvpress's.
+    max_new_tokens: usize,
 }
+
+const AIME: Problems = Problems { name: "aime25", metric: Metric::Boxed, max_new_tokens: 32_000 };
+const MATH: Problems = Problems { name: "math500", metric: Metric::Mathematics, max_new_tokens: 4_096 };
 
 impl Part for Problems {
     fn name(&self) -> &str {
@@ -40,32 +49,31 @@ impl Part for Problems {
 
 impl Aime25 {
     fn samples(&self, _: Setting<'_>) -> Result<Samples> {
-        self.source().samples(&[Problems { name: "aime25", metric: Metric::Boxed }], sample)
+        self.source().samples(&[AIME], sample)
     }
 }
 
 impl Math500 {
     fn samples(&self, _: Setting<'_>) -> Result<Samples> {
-        self.source().samples(&[Problems { name: "math500", metric: Metric::Mathematics }], sample)
+        self.source().samples(&[MATH], sample)
     }
 }
 
 /// The problem is the context, which decoding goes on compressing.
 fn sample(problems: &Problems, row: &Row) -> Result<Sample> {
-    let field = ["problem", "question"].into_iter().find(|field| row.has(field)).unwrap_or("problem");
+    let level = row.count("level")?.map(|level| ("level".to_owned(), level as f64));
+    let (task, facets) = (problems.name.to_owned(), level.into_iter().collect::<Facets>());
+    if row.has("context") {
+        return Ok(Sample { task, facets, ..columns::sample(row, problems.metric.clone())? });
+    }
+    let field = if row.has("question") { "question" } else { "problem" };
     let turn = Turn {
         question: "\n\nReason step by step, and put the final answer into \\boxed{}.".into(),
         answer_prefix: String::new(),
         answers: row.texts("answer")?,
-        max_new_tokens: 32_000,
+        max_new_tokens: problems.max_new_tokens,
         metric: problems.metric.clone(),
     };
-    let level = row.count("level")?.map(|level| ("level".to_owned(), level as f64));
-    Ok(Sample {
-        context: row.text(field)?.to_owned(),
-        turns: vec![turn],
-        task: problems.name.into(),
-        facets: level.into_iter().collect::<Facets>(),
-        truncation: Truncation::End,
-    })
+    let context = row.text(field)?.to_owned();
+    Ok(Sample { context, turns: vec![turn], task, facets, truncation: Truncation::End })
 }

@@ -45,7 +45,7 @@ const KINDS: [Kind; 12] = [
         "choice_eng",
         40,
         Metric::OptionOrText,
-        "Read the book and answer the question.\n\n{context}\n\n|Question: {input}\n\n|The letter of the correct answer is",
+        "Read the book and answer the question.\n\n{context}\n\n|Question: {input}\n\n|The the correct answer is",
     ),
     kind("many_shot", 10, Metric::Name, PLAIN),
     kind("mf", 5, Metric::FirstNumber, PLAIN),
@@ -68,8 +68,15 @@ impl ScBench {
 
 fn sample(kind: &Kind, row: &Row) -> Result<Sample> {
     let text = row.text(if row.has("context") { "context" } else { "input" })?;
-    let turns = row.objects("multi_turns")?.iter().map(|asked| turn(kind, asked)).collect::<Result<Vec<_>>>()?;
-    let (context, _, _) = prompt(kind.prompt, text, "");
+    let asked = row.objects("multi_turns")?;
+    let turns = asked.iter().map(|asked| turn(kind, asked)).collect::<Result<Vec<_>>>()?;
+    let (mut context, _, _) = prompt(kind.prompt, text, "");
+    // The list of numbers comes after the first question.
+    if kind.name == "mf"
+        && let Some(first) = asked.first()
+    {
+        context = format!("{}\n\n{context}", first.text("input")?);
+    }
     let facets = Facets::from([("turns".into(), turns.len() as f64)]);
     Ok(Sample { context, turns, task: format!("scbench_{}", kind.name), facets, truncation: Truncation::Middle })
 }
@@ -84,6 +91,9 @@ fn turn(kind: &Kind, asked: &Row) -> Result<Turn> {
     for (letter, option) in ('A'..='D').zip(&options) {
         input += &format!("\n{letter}. {option}");
     }
+    if kind.name == "mf" {
+        input = format!("What is {}?\n\n{input}", target(asked, &input)?);
+    }
     let (_, question, answer_prefix) = prompt(kind.prompt, "", &input);
     // Turns of mixed tasks say of which they are, and the short ones have limits of their own.
     let (metric, max_new_tokens) = match asked.optional_text("task")? {
@@ -96,6 +106,14 @@ fn turn(kind: &Kind, asked: &Row) -> Result<Turn> {
         _ => answers,
     };
     Ok(Turn { question, answer_prefix, answers, max_new_tokens, metric })
+}
+
+/// What is to be found in a list: `the largest number` of `The largest number is:`.
+fn target(row: &Row, input: &str) -> Result<String> {
+    let start = input.find("The ").map(|at| &input[at..]);
+    let line = start.and_then(|start| start.lines().next());
+    let target = line.and_then(|line| line.rfind(" is").map(|end| line[..end].to_lowercase()));
+    target.ok_or_else(|| row.bad("`input` names no number to find (The ... is)"))
 }
 
 /// The right option's text and letter, of which a file gives one.

@@ -45,10 +45,11 @@ fn longbench_prompts_are_the_published_ones_cut_in_three() {
     let folder = folder(&[
         ("hotpotqa.jsonl", &[row("Who?")]),
         ("data/trec.jsonl", &[row("Question: How?\nType:"), json!({"input": "q"})]),
+        ("samsum.jsonl", &[row("Dialogue: Hi\nSummary: ")]),
         ("hotpotqa_e.jsonl", &[row("E?")]),
     ]);
     let read_all = read("longbench", folder.path(), &[]).unwrap();
-    assert_eq!(read_all.len(), 3);
+    assert_eq!(read_all.len(), 4);
     let question = read_all[0].as_ref().unwrap();
     assert!(question.context.starts_with("Answer the question based on the given passages."));
     assert!(question.context.contains("given passages.\nC {input}\n\nAnswer"), "{}", question.context);
@@ -65,6 +66,8 @@ fn longbench_prompts_are_the_published_ones_cut_in_three() {
     assert_eq!(class.turns[0].metric.score("x\ny", &["x".into()]), 1.0);
     let error = read_all[2].as_ref().unwrap_err().to_string();
     assert!(error.contains("trec.jsonl: line 2: missing field `context`"), "{error}");
+    let dialogue = &read_all[3].as_ref().unwrap().turns[0];
+    assert_eq!((dialogue.question.as_str(), dialogue.answer_prefix.as_str()), ("Dialogue: Hi\n", "Summary: "));
     let extended = good("longbench_e", folder.path(), &[]);
     assert_eq!((extended.len(), extended[0].task.as_str()), (1, "hotpotqa_e"));
     std::fs::copy(folder.path().join("hotpotqa.jsonl"), folder.path().join("data/mine.jsonl")).unwrap();
@@ -169,6 +172,9 @@ fn documents_with_several_questions_are_one_sample_with_several_turns() {
         1.0
     );
     assert_eq!(samples[2].turns[0].answers, ["short"]);
+    let (cloze, summary) = (&samples[1].turns[0], &samples[2].turns[0]);
+    assert!(cloze.question.ends_with("<mask-1>. What are the masked entities? \n"), "{}", cloze.question);
+    assert_eq!((summary.question.as_str(), summary.answer_prefix.as_str()), ("\n", " Summarization: "));
 
     let scbench = folder(&[
         (
@@ -191,6 +197,11 @@ fn documents_with_several_questions_are_one_sample_with_several_turns() {
             "scbench_vt.jsonl",
             &[json!({"index": 0, "input": "text", "multi_turns": [{"input": "Which?", "answer": ["A", "B"]}]})],
         ),
+        (
+            "scbench_mf.jsonl",
+            &[json!({"id": 0, "context": "[1, 2]", "multi_turns": [
+            {"input": "The largest number is:", "answer": 2}, {"input": "The second smallest number is:", "answer": 2}]})],
+        ),
     ]);
     let samples = good("scbench", scbench.path(), &[]);
     let kv = samples.iter().find(|sample| sample.task == "scbench_kv").unwrap();
@@ -200,6 +211,12 @@ fn documents_with_several_questions_are_one_sample_with_several_turns() {
         (&choice.turns[0].answers[..], &choice.turns[1].answers[..]),
         (&["two".into(), "B".into()][..], &["one".into(), "A".into()][..])
     );
+    assert!(choice.turns[0].question.ends_with("Q?\nA. one\nB. two\nC. three\nD. four\n\n"));
+    assert_eq!(choice.turns[0].answer_prefix, "The the correct answer is");
+    let found = samples.iter().find(|sample| sample.task == "scbench_mf").unwrap();
+    assert_eq!(found.context, "The largest number is:\n\n[1, 2]\n\n");
+    let asked = "What is the second smallest number?\n\nThe second smallest number is:";
+    assert_eq!(found.turns[1].question, asked);
     let mixed = samples.iter().find(|sample| sample.task == "scbench_summary_with_needles").unwrap();
     assert_eq!((&mixed.turns[0].metric, &mixed.turns[1].metric), (&Metric::RougeLsum, &Metric::FirstDigits));
     assert_eq!(samples.iter().find(|sample| sample.task == "scbench_vt").unwrap().context, "text\n\n");
@@ -231,10 +248,24 @@ fn problems_are_contexts_and_their_answers_mathematics() {
     ]);
     let aime = good("aime25", &folder.path().join("aime2025-I.jsonl"), &[]);
     assert_eq!(aime[0].turns[0].metric.score("so \\boxed{70}", &aime[0].turns[0].answers), 1.0);
+    assert_eq!((aime[0].context.as_str(), aime[0].turns[0].max_new_tokens), ("Find n.", 32_000));
     let math = good("math500", &folder.path().join("test.jsonl"), &[]);
     assert_eq!((math[0].context.as_str(), math[0].facets["level"]), ("Add.", 3.0));
     assert_eq!(math[0].turns[0].metric.score("\\boxed{0.5}", &math[0].turns[0].answers), 1.0);
     assert_eq!(math[0].turns[0].metric.strict("\\boxed{0.5}", &math[0].turns[0].answers), 0.0);
+    assert_eq!(math[0].turns[0].max_new_tokens, 4096);
+}
+
+#[test]
+fn problems_as_kvpress_converts_them_are_questions_about_nothing() {
+    let row = json!({"context": " ", "question": "Find n.", "answer_prefix": "", "answer": "7", "max_new_tokens": 90});
+    let folder = folder(&[("test.jsonl", &[row])]);
+    for (task, metric) in [("aime25", Metric::Boxed), ("math500", Metric::Mathematics)] {
+        let samples = good(task, folder.path(), &[]);
+        let turn = &samples[0].turns[0];
+        assert_eq!((samples[0].context.as_str(), samples[0].task.as_str()), (" ", task));
+        assert_eq!((turn.question.as_str(), turn.max_new_tokens, &turn.metric), ("Find n.", 90, &metric));
+    }
 }
 
 #[test]

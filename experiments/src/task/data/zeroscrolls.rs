@@ -11,8 +11,8 @@ published! {
     /// ZeroSCROLLS (Shaham et al., 2023, <https://arxiv.org/abs/2305.14196>): ten tasks on long texts.
     ///
     /// Reads its own JSONL (`input`, `output` and indices of characters), unpacked from its archives, of the validation split:
-    /// about twenty samples of each task. The answers of the test split are not published. A document that is too long loses its end. Its ROUGE stems
-    /// words, the score here does not.
+    /// about twenty samples of each task. The answers of the test split are not published. A document that is too long
+    /// loses its end. Its ROUGE is the geometric mean of a task's mean scores, here it is that of each answer's.
     "zeroscrolls" ZeroScrolls "tau/zero_scrolls"
 }
 
@@ -34,10 +34,10 @@ const KINDS: [Kind; 10] = [
     Kind("gov_report", 1024, Metric::RougeMean),
     Kind("summ_screen_fd", 512, Metric::RougeMean),
     Kind("qmsum", 512, Metric::RougeMean),
-    Kind("qasper", 128, Metric::QaF1),
-    Kind("narrative_qa", 64, Metric::QaF1),
+    Kind("qasper", 128, Metric::QaF1Ascii),
+    Kind("narrative_qa", 64, Metric::QaF1Ascii),
     Kind("quality", 10, Metric::Option),
-    Kind("musique", 32, Metric::QaF1),
+    Kind("musique", 32, Metric::QaF1Ascii),
     Kind("squality", 512, Metric::RougeMean),
     Kind("space_digest", 36, Metric::Percentage),
     Kind("book_sum_sort", 256, Metric::Order),

@@ -4,25 +4,20 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use regex::Regex;
+use serde_json::{Map, Value};
 
-/// The share of the masks of `answer`, a JSON object, that `prediction` fills the same. A prediction is an object
-/// too, in JSON's or Python's quotes.
+use crate::python;
+
+/// The share of the masks of `answer`, a JSON object, that `prediction` fills the same. A prediction is an object too, as
+/// Python writes it.
 pub(super) fn cloze(prediction: &str, answer: &str) -> f64 {
-    static ENTRY: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r#"(?:'([^']*)'|"([^"]*)")\s*:\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")"#).ok()
-    });
-    let Ok(due) = serde_json::from_str::<HashMap<String, String>>(answer) else { return 0.0 };
-    let prediction = prediction.trim();
-    let whole = prediction.starts_with('{') && prediction.ends_with('}');
-    let Some(entry) = ENTRY.as_ref().filter(|_| whole && !due.is_empty()) else { return 0.0 };
-    let mut filled = HashMap::new();
-    for found in entry.captures_iter(prediction) {
-        let part = |one, other| found.get(one).or_else(|| found.get(other)).map(|part| part.as_str());
-        if let (Some(mask), Some(value)) = (part(1, 2), part(3, 4)) {
-            filled.insert(mask, value.replace("\\'", "'").replace("\\\"", "\""));
-        }
-    }
-    due.iter().filter(|(mask, value)| filled.get(mask.as_str()) == Some(value)).count() as f64 / due.len() as f64
+    let (Some(Value::Object(filled)), Ok(due)) =
+        (python::parse(prediction), serde_json::from_str::<Map<String, Value>>(answer))
+    else {
+        return 0.0;
+    };
+    let right = due.iter().filter(|(mask, value)| filled.get(*mask) == Some(*value)).count();
+    right as f64 / due.len().max(1) as f64
 }
 
 /// Halves with every ten percent between prediction and answer; nothing where the prediction has no percentage.
@@ -35,10 +30,13 @@ pub(super) fn percentage(prediction: &str, answer: &str) -> f64 {
     }
 }
 
-/// The share of the pairs of `answer`, an order of numbers, that `prediction` has in the same order.
+/// The share of the pairs of `answer`, an order of numbers, that `prediction` has in the same order. Numbers stand
+/// between spaces and commas; whatever else is in them is left out.
 pub(super) fn order(prediction: &str, answer: &str) -> f64 {
     let numbers = |text: &str| -> Vec<u64> {
-        text.split(|letter: char| !letter.is_ascii_digit()).filter_map(|run| run.parse().ok()).collect()
+        let runs = text.split(|letter: char| letter == ',' || letter.is_whitespace());
+        let digits = runs.map(|run| run.chars().filter(char::is_ascii_digit).collect::<String>());
+        digits.filter_map(|run| run.parse().ok()).collect()
     };
     let (found, due) = (numbers(prediction), numbers(answer));
     let places: HashMap<u64, usize> = found.iter().enumerate().map(|(at, number)| (*number, at)).collect();

@@ -20,8 +20,10 @@ pub enum Metric {
     StringMatch,
     /// RULER's for questions: whether the prediction contains one of the answers, ignoring case.
     AnyMatch,
-    /// SQuAD's F1 of the words, as LongBench, InfiniteBench, SCBench and ZeroSCROLLS use it.
+    /// SQuAD's F1 of the words, as LongBench and InfiniteBench use it.
     QaF1,
+    /// The same of words spelled in ASCII, as ZeroSCROLLS uses it.
+    QaF1Ascii,
     /// F1 of Chinese words (jieba's), as LongBench uses it.
     QaF1Zh,
     /// F1 of Chinese characters, as InfiniteBench and SCBench use it.
@@ -34,7 +36,7 @@ pub enum Metric {
     RougeLRecall,
     /// ROUGE-L over lines as `rouge-score` computes it (`rougeLsum`), which InfiniteBench and SCBench use.
     RougeLsum,
-    /// Geometric mean of ROUGE-1, ROUGE-2 and ROUGE-L of `rouge-score`, as ZeroSCROLLS has it, but of unstemmed words.
+    /// Geometric mean of ROUGE-1, ROUGE-2 and ROUGE-L of `rouge-score`, as ZeroSCROLLS has it of the means of a set.
     RougeMean,
     /// LongBench's for classes: one over the number of classes that the prediction names, if the right one is among them.
     Classification {
@@ -75,7 +77,7 @@ pub enum Metric {
     Percentage,
     /// ZeroSCROLLS' for orders: the share of the pairs in their right order; nothing for what is no order of the same.
     Order,
-    /// kvpress's for AIME and MATH-500: the content of the last `\boxed{}` is the answer, letter for letter.
+    /// kvpress's for AIME: the content of the last `\boxed{}` is the answer, letter for letter.
     Boxed,
     /// The last `\boxed{}` (or what is left of the last line) equals the answer as mathematics.
     Mathematics,
@@ -96,13 +98,14 @@ impl Metric {
             Self::StringMatch => words::fraction_found(prediction, answers),
             Self::AnyMatch => truth(answers.iter().any(|answer| words::found(prediction, answer))),
             Self::QaF1 => best(&words::f1),
+            Self::QaF1Ascii => best(&words::f1_ascii),
             Self::QaF1Zh => best(&words::f1_zh),
             Self::CharacterF1 => best(&words::f1_characters),
             Self::RougeL => best(&|prediction, answer| rouge::summary(prediction, answer).f),
             Self::RougeLZh => best(&|prediction, answer| rouge::summary_zh(prediction, answer).f),
             Self::RougeLRecall => best(&|prediction, answer| rouge::summary(prediction, answer).recall),
             Self::RougeLsum => best(&rouge::lines),
-            Self::RougeMean => best(&rouge::geometric_mean),
+            Self::RougeMean => rouge::geometric_mean(prediction, answers),
             Self::Classification { classes } => best(&|prediction, answer| choice::class(prediction, answer, classes)),
             Self::Retrieval => best(&numbers::retrieval),
             Self::Count => best(&numbers::count),
@@ -142,6 +145,7 @@ impl Metric {
                 truth(answers.iter().any(|answer| words::whole_words(line, answer)))
             }
             Self::QaF1
+            | Self::QaF1Ascii
             | Self::QaF1Zh
             | Self::CharacterF1
             | Self::Classification { .. }
@@ -178,6 +182,7 @@ impl ParamValue for Metric {
         "string_match",
         "any_match",
         "qa_f1",
+        "qa_f1_ascii",
         "qa_f1_zh",
         "character_f1",
         "rouge_l",

@@ -58,16 +58,23 @@ pub(super) fn lines(prediction: &str, answer: &str) -> f64 {
     f(hits, words(&prediction), words(&answer))
 }
 
-/// Geometric mean of the F of ROUGE-1, ROUGE-2 and ROUGE-L of `rouge-score`.
-pub(super) fn geometric_mean(prediction: &str, answer: &str) -> f64 {
-    let (prediction, answer) = (tokens(prediction), tokens(answer));
-    let grams = |length: usize| {
-        let (found, due) = (counts(prediction.windows(length)), counts(answer.windows(length)));
-        let hits = due.iter().map(|(gram, count)| *count.min(found.get(*gram).unwrap_or(&0))).sum();
-        f(hits, found.values().sum(), due.values().sum())
-    };
-    let longest = f(common(&answer, &prediction, false).len(), prediction.len(), answer.len());
-    (grams(1) * grams(2) * longest).cbrt()
+/// Geometric mean of the F of ROUGE-1, ROUGE-2 and ROUGE-L of `rouge-score`, each of the answer that is best in it.
+pub(super) fn geometric_mean(prediction: &str, answers: &[String]) -> f64 {
+    let prediction = tokens(prediction);
+    let kinds = answers.iter().map(|answer| {
+        let answer = tokens(answer);
+        let longest = common(&answer, &prediction, false).len();
+        [grams(&prediction, &answer, 1), grams(&prediction, &answer, 2), f(longest, prediction.len(), answer.len())]
+    });
+    let best = kinds.reduce(|best, kinds| std::array::from_fn(|kind| best[kind].max(kinds[kind])));
+    best.map_or(0.0, |best| best.iter().product::<f64>().cbrt())
+}
+
+/// F of the runs of `length` words.
+fn grams(prediction: &[String], answer: &[String], length: usize) -> f64 {
+    let (found, due) = (counts(prediction.windows(length)), counts(answer.windows(length)));
+    let hits = due.iter().map(|(gram, count)| *count.min(found.get(*gram).unwrap_or(&0))).sum();
+    f(hits, found.values().sum(), due.values().sum())
 }
 
 fn f(hits: usize, prediction: usize, answer: usize) -> f64 {

@@ -56,6 +56,15 @@ pub(super) fn f1(prediction: &str, answer: &str) -> f64 {
     overlap(&normalised(prediction), &normalised(answer))
 }
 
+/// [`f1`] of words spelled in ASCII, once case, punctuation and articles are gone: dashes and quotes come back.
+pub(super) fn f1_ascii(prediction: &str, answer: &str) -> f64 {
+    let words = |text: &str| -> Vec<String> {
+        let ascii = deunicode::deunicode(&normalised(text).join(" "));
+        ascii.split_whitespace().map(str::to_owned).collect()
+    };
+    overlap(&words(prediction), &words(answer))
+}
+
 /// F1 of the words that jieba finds in both.
 pub(super) fn f1_zh(prediction: &str, answer: &str) -> f64 {
     let words = |text: &str| -> Vec<String> {
