@@ -6,6 +6,8 @@ mod commands;
 mod engine;
 mod exchange;
 mod html;
+mod job;
+mod live;
 mod plugins;
 mod python;
 mod report;
