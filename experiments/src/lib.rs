@@ -10,6 +10,7 @@ mod job;
 mod live;
 mod plugins;
 mod python;
+mod replay;
 mod report;
 mod results;
 mod selections;
