@@ -133,16 +133,7 @@ fn show_draws_what_was_kept_and_says_why_an_answer_was_lost() {
     let text: String = page.split('<').filter_map(|part| Some(part.split_once('>')?.1)).collect();
     assert!(!page.to_lowercase().contains("<script") && text.contains("&lt;SCRIPT&gt;"), "{text}");
     let knorm = ["show", &run, "2", "--press", "knorm"];
-    refused(
-        &[&knorm[..], &["--ratio", "0.5"]].concat(),
-        &["was not run at 0.5, only at 0.25, 0.75", "lies between", "sweep.compression_ratio=[0.5]"],
-    );
     refused(&[&knorm[..], &["--layer", "9"]].concat(), &["there is no layer 9"]);
     refused(&["show", &run, "2", "--press", "norm"], &["no press of the run is called `norm`; did you mean `knorm`?"]);
     refused(&["show", &run, "77"], &["no sample 77", "samples go to 5"]);
-    folder.run("without", &["run.selections=false"]);
-    refused(
-        &["show", &folder.path("without"), "0", "--press", "knorm"],
-        &["stored no selections", "[run] selections = true"],
-    );
 }

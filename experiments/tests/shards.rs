@@ -21,12 +21,13 @@ fn merge(tiny: &Tiny, folders: &[&str]) -> (bool, String) {
 fn what_any_worker_answered_is_not_asked_again() {
     let tiny = Tiny::new(&lighthouses(12));
     tiny.run("whole", &[]);
+    let selections = "run.selections=true";
     for shard in ["0/3", "1/3"] {
-        tiny.run("out", &["--shard", shard]);
+        tiny.run("out", &["--set", selections, "--shard", shard]);
     }
     assert!(tiny.answers("out").is_empty());
     // Another division of the work: the workers find what is left between them.
-    let said = ["0/2", "1/2"].map(|shard| tiny.run("out", &["--shard", shard]));
+    let said = ["0/2", "1/2"].map(|shard| tiny.run("out", &["--set", selections, "--shard", shard]));
     let answered = |path: &str| tiny.answers(path).len();
     let parts: Vec<usize> =
         ["0-of-3", "1-of-3", "0-of-2", "1-of-2"].map(|part| answered(&format!("out/shard-{part}/1"))).to_vec();
@@ -34,6 +35,15 @@ fn what_any_worker_answered_is_not_asked_again() {
     let (merged, told) = merge(&tiny, &["out"]);
     assert!(merged, "{told}");
     assert_eq!(tiny.answers("out"), tiny.answers("whole"));
+    // What stands beside the answers came along: every sample can be looked at.
+    let at = |name: &str| tiny.at("out").join(name).exists();
+    assert!(at("questions.json") && at("experiment.toml"));
+    let out = tiny.at("out").display().to_string();
+    for sample in 0..12 {
+        let shown = pressroom(&["show", &out, &sample.to_string(), "--press", "knorm", "--ratio", "0.5"]);
+        let said = String::from_utf8_lossy(&shown.stderr);
+        assert!(stdout(&shown).contains("knorm at 0.50") && !said.contains("prefilled again"), "{said}");
+    }
     assert!(tiny.run("out", &[]).contains("228 answers are there already; 0 prefills"));
 }
 

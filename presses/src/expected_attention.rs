@@ -17,7 +17,8 @@ pressroom::press! {
     /// closed form. It is averaged over the query group and weighted by the norm of the value.
     ///
     /// # Formula
-    /// `score = (softmax(k m / sqrt(d) + k S k / 2d) + epsilon) * ||v||`, with `m = R mean(q)`, `S = R cov(q) R^T`,
+    /// `score = (mean over the query group of softmax(k m / sqrt(d) + k S k / 2d) + epsilon) * ||v||`, with
+    /// `m = R mean(q)`, `S = R cov(q) R^T`,
     /// `R` the mean rotation of the next `n_future_positions` positions; infinite for the first `n_sink` tokens
     ///
     /// # Paper

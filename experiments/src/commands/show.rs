@@ -8,6 +8,7 @@ use pressroom::plan::BASELINE;
 
 use super::print;
 use crate::cli::ShowArgs;
+use crate::replay::replay;
 use crate::report::Run;
 use crate::results::Record;
 use crate::selections::{Kept, Stored, read};
@@ -17,11 +18,10 @@ use crate::show::{View, page, text};
 /// Runs `show`.
 ///
 /// # Errors
-/// The run has no such sample, press, ratio or layer, or stored no selections.
+/// The run has no such sample, press or layer, or what it stored no selection of cannot be replayed.
 pub fn show(args: &ShowArgs) -> Result<()> {
     let run = Run::read(&args.run)?;
-    let turn = |record: &&Record| record.index == args.sample && record.turn == args.turn;
-    let records: Vec<&Record> = run.records.iter().filter(turn).collect();
+    let records = asked(&run, args);
     if records.is_empty() {
         let last = run.records.iter().map(|record| record.index).max().unwrap_or(0);
         bail!(
@@ -31,25 +31,20 @@ pub fn show(args: &ShowArgs) -> Result<()> {
             args.turn
         );
     }
-    let stored = read(&args.run, args.sample, args.turn)?;
     let uncompressed = records.iter().copied().find(|record| record.press == BASELINE);
-    let Some(press) = &args.press else { return print(&overview(&records, uncompressed, stored.as_ref())) };
-    let stored = stored.ok_or_else(|| {
-        anyhow!("{} stored no selections; set [run] selections = true and run into another folder", args.run.display())
-    })?;
-    let record = find(&records, press, args.ratio, &stored)?;
-    let kept = kept(&stored, record)?;
-    let against = match &args.against {
-        None => None,
-        Some(other) => {
-            let other = find(&records, other, args.ratio.or(record.ratio), &stored)?;
-            Some((other, self::kept(&stored, other)?))
-        }
+    let Some(press) = &args.press else {
+        let stored = read(&args.run, args.sample, args.turn)?;
+        return print(&overview(&records, uncompressed, stored.as_ref()));
     };
+    let own = Looked::at(&run, args, press, args.ratio)?;
+    let against = args.against.as_ref();
+    let other = against.map(|other| Looked::at(&run, args, other, args.ratio.or(own.record.ratio))).transpose()?;
+    let kept = own.kept()?;
     if let Some(layer) = args.layer.filter(|layer| *layer >= kept.layers) {
         bail!("there is no layer {layer}: the model has {}, from 0 on", kept.layers);
     }
-    let view = View { stored: &stored, record, uncompressed, kept, against, layer: args.layer };
+    let against = other.as_ref().map(|other| Ok::<_, anyhow::Error>((&other.record, other.kept()?))).transpose()?;
+    let view = View { stored: &own.stored, record: &own.record, uncompressed, kept, against, layer: args.layer };
     if let Some(path) = &args.html {
         std::fs::write(path, page(&view)?).map_err(Error::io(path))?;
         return print(&format!("{}\n{}\n", view.told(), path.display()));
@@ -58,50 +53,56 @@ pub fn show(args: &ShowArgs) -> Result<()> {
     print(&text(&view, colors))
 }
 
-fn kept<'a>(stored: &'a Stored, record: &Record) -> Result<&'a Kept> {
-    stored.kept(&record.press, record.ratio).ok_or_else(|| anyhow!("the selection of {} is not stored", record.named()))
+/// The answers of a run to the question that is looked at.
+fn asked<'a>(run: &'a Run, args: &ShowArgs) -> Vec<&'a Record> {
+    run.records.iter().filter(|record| record.index == args.sample && record.turn == args.turn).collect()
 }
 
-/// The answer of a press: at the ratio asked for, else at its lowest that lost the answer, else at its lowest.
-fn find<'a>(records: &[&'a Record], press: &str, ratio: Option<f64>, stored: &Stored) -> Result<&'a Record> {
+/// An answer with the selection behind it.
+struct Looked {
+    record: Record,
+    stored: Stored,
+}
+
+impl Looked {
+    /// The answer of a press at a ratio: the run's if it stored the selection, else that of a replay.
+    fn at(run: &Run, args: &ShowArgs, press: &str, ratio: Option<f64>) -> Result<Self> {
+        let records = asked(run, args);
+        let own = find(&records, press, ratio)?;
+        if let (Some(record), Some(stored)) = (own, read(&args.run, args.sample, args.turn)?)
+            && stored.kept(press, record.ratio).is_some()
+        {
+            return Ok(Self { record: record.clone(), stored });
+        }
+        let replayed = replay(run, &args.plugin, press, own.map_or(ratio, |record| record.ratio), args.sample)?;
+        let record = asked(&replayed, args).into_iter().next().cloned();
+        let record = record.ok_or_else(|| anyhow!("{} holds no answer", replayed.path.display()))?;
+        if let Some(error) = &record.error {
+            bail!("{}: {error}", record.named());
+        }
+        let stored = read(&replayed.path, args.sample, args.turn)?;
+        Ok(Self { stored: stored.ok_or_else(|| anyhow!("{} holds no selection", replayed.path.display()))?, record })
+    }
+
+    fn kept(&self) -> Result<&Kept> {
+        let kept = self.stored.kept(&self.record.press, self.record.ratio);
+        kept.ok_or_else(|| anyhow!("the selection of {} is not stored", self.record.named()))
+    }
+}
+
+/// The answer of a press: at the ratio asked for, if the run has it; else at its lowest that lost the answer, else at its
+/// lowest.
+fn find<'a>(records: &[&'a Record], press: &str, ratio: Option<f64>) -> Result<Option<&'a Record>> {
     let own: Vec<&Record> = records.iter().copied().filter(|record| record.press == press).collect();
     if own.is_empty() {
         let names = records.iter().map(|record| record.press.as_str());
         let near = pressroom::press::nearest(press, names).map(|near| format!("; did you mean `{near}`?"));
         bail!("no press of the run is called `{press}`{}", near.unwrap_or_default());
     }
-    match ratio {
-        None => {
-            own.iter().find(|record| record.score < 1.0).or(own.first()).copied().ok_or_else(|| anyhow!("no answer"))
-        }
-        Some(ratio) => {
-            let found = own.iter().find(|record| record.ratio.is_some_and(|own| (own - ratio).abs() < 1e-9));
-            found.copied().ok_or_else(|| anyhow!("{}", not_run(&own, press, ratio, stored)))
-        }
-    }
-}
-
-/// What can be told of a ratio that was not run: it lies between its neighbours, as scorers keep more of the same.
-fn not_run(own: &[&Record], press: &str, ratio: f64, stored: &Stored) -> String {
-    let ratios: Vec<f64> = own.iter().filter_map(|record| record.ratio).collect();
-    let below = ratios.iter().copied().filter(|own| *own < ratio).reduce(f64::max);
-    let above = ratios.iter().copied().filter(|own| *own > ratio).reduce(f64::min);
-    let shown = ratios.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
-    let kept = |ratio: Option<f64>| stored.kept(press, Some(ratio?));
-    let between = match (kept(below), kept(above)) {
-        (Some(more), Some(fewer)) if more.common(fewer) == fewer.count() => format!(
-            "; files hold selections, not scores, but what it keeps there lies between its neighbours: the {} pairs kept \
-             at {} and some of the {} more at {}",
-            fewer.count(),
-            above.unwrap_or_default(),
-            more.count() - fewer.count(),
-            below.unwrap_or_default()
-        ),
-        _ => String::new(),
-    };
-    format!(
-        "`{press}` was not run at {ratio}, only at {shown}{between}; a run with --set sweep.compression_ratio=[{ratio}] tells"
-    )
+    Ok(match ratio {
+        None => own.iter().find(|record| record.score < 1.0).or(own.first()).copied(),
+        Some(ratio) => own.into_iter().find(|record| record.ratio.is_some_and(|own| (own - ratio).abs() < 1e-9)),
+    })
 }
 
 /// A line for each press: its answer and the verdict.

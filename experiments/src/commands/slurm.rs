@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use pressroom::Error;
 
 use super::print;
-use super::run::Job;
 use crate::cli::{ExperimentArgs, SlurmArgs};
+use crate::job::Job;
 use crate::results::finished_anywhere;
 use crate::sweep::Shard;
 

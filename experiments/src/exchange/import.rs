@@ -8,9 +8,9 @@ use pressroom::{Error, Result};
 use serde_json::json;
 
 use super::names::NO_PRESS;
-use super::questions::{Asked, QUESTIONS};
+use super::questions::Asked;
 use super::results::{Results, Row};
-use crate::results::{Record, RunFolder};
+use crate::results::{QUESTIONS, Record, RunFolder};
 
 /// Reads all results in `from` whose press saw the question or not, as `regime` says, into the new run folder `to`.
 /// Gives the number of answers. Presses keep their names there; what these stand for is in kvpress's registry.

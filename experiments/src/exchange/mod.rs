@@ -10,4 +10,4 @@ mod results;
 
 pub use export::{Naming, export};
 pub use import::import;
-pub use questions::{QUESTIONS, questions};
+pub use questions::{Asked, questions, read_questions};

@@ -6,10 +6,8 @@ use pressroom::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::results::QUESTIONS;
 use crate::task::Sample;
-
-/// Name of the file.
-pub const QUESTIONS: &str = "questions.json";
 
 /// A question as it was asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

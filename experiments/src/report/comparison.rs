@@ -25,6 +25,10 @@ pub struct Comparison {
     pub tasks: Vec<String>,
     /// Samples that were asked.
     pub samples: usize,
+    /// Seeds of the runs.
+    pub seeds: BTreeSet<u64>,
+    /// What the answers were made to begin with.
+    pub answer_prefixes: BTreeSet<String>,
     /// The smallest difference to the uncompressed run that so many samples resolve, between 0 and 1.
     pub resolution: Option<f64>,
 }
@@ -55,6 +59,9 @@ pub fn compare(runs: &[Run]) -> Vec<Comparison> {
 
 impl Comparison {
     fn new(slug: String, conditions: Conditions, cells: Cells<'_>) -> Self {
+        let runs = || cells.values().flatten().map(|(run, _)| *run);
+        let seeds = runs().filter_map(|run| run.plan.get("seed")?.as_u64()).collect();
+        let answer_prefixes = runs().flat_map(|run| run.answer_prefixes.iter().cloned()).collect();
         let mut rows: Vec<Row> = cells.into_iter().map(|(cell, records)| Row::new(cell, &records, SEED)).collect();
         let tasks: BTreeSet<String> = rows.iter().flat_map(|row| row.by_task.keys().cloned()).collect();
         let samples = rows.iter().map(|row| row.scores.len()).max().unwrap_or(0);
@@ -68,7 +75,7 @@ impl Comparison {
                 .then(b.accuracy().total_cmp(&a.accuracy()))
                 .then_with(|| a.cell.press.cmp(&b.cell.press))
         });
-        Self { slug, conditions, rows, tasks: tasks.into_iter().collect(), samples, resolution }
+        Self { slug, conditions, rows, tasks: tasks.into_iter().collect(), samples, seeds, answer_prefixes, resolution }
     }
 
     /// The uncompressed run.

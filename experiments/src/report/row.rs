@@ -58,6 +58,10 @@ pub struct Row {
     pub by_place: BTreeMap<(u64, u64), (f64, usize)>,
     /// Means over the answers.
     pub means: Means,
+    /// Tokens of the shortest and of the longest context.
+    pub context_tokens: Option<(usize, usize)>,
+    /// Answers to contexts that lost tokens because the model has no more positions.
+    pub truncated: usize,
     /// Answers that the limit ended.
     pub cut_off: usize,
     /// Answers that there should be, and errors in the place of some.
@@ -108,6 +112,7 @@ impl Row {
                 answered.iter().filter_map(|(_, record)| record.measures.get(name).copied()).collect();
             (!values.is_empty()).then(|| average(&values))
         };
+        let lengths = answered.iter().map(|(_, record)| record.context_tokens);
         Self {
             estimate: mean(&all, seed),
             strict: measured("strict"),
@@ -118,6 +123,8 @@ impl Row {
             by_task: by_task.iter().map(|(task, list)| (task.clone(), average(list))).collect(),
             by_place: by_place.iter().map(|(place, list)| (*place, (average(list), list.len()))).collect(),
             means: Means::of(&answered),
+            context_tokens: lengths.clone().min().zip(lengths.max()),
+            truncated: answered.iter().filter(|(_, record)| record.truncated_tokens > 0).count(),
             cut_off: answered.iter().filter(|(_, record)| record.stop_reason == Some(StopReason::Length)).count(),
             answers: records.len(),
             errors: records.len() - answered.len(),

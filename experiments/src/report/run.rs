@@ -1,10 +1,12 @@
 //! A run folder, read back.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use pressroom::{Error, Result};
 use serde_json::Value;
 
+use crate::exchange::{Asked, read_questions};
 use crate::results::{Record, read_records};
 
 /// What a run folder holds.
@@ -15,6 +17,8 @@ pub struct Run {
     pub plan: Value,
     /// What the speed depends on.
     pub machine: Value,
+    /// What the answers were made to begin with, as far as the folder tells.
+    pub answer_prefixes: BTreeSet<String>,
     /// The answers by sample, turn, press and ratio; of answers that were computed twice the last.
     pub records: Vec<Record>,
 }
@@ -38,7 +42,10 @@ impl Run {
         records.reverse();
         records.sort_by(|a, b| order(a).partial_cmp(&order(b)).unwrap_or(std::cmp::Ordering::Equal));
         records.dedup_by(|later, first| later.key() == first.key());
-        Ok(Self { path: path.to_owned(), plan, machine, records })
+        let asked = read_questions(path)?;
+        let prefix = |asked: &Asked| asked.columns.get("answer_prefix")?.as_str().map(str::to_owned);
+        let answer_prefixes = asked.iter().filter_map(prefix).collect();
+        Ok(Self { path: path.to_owned(), plan, machine, answer_prefixes, records })
     }
 
     /// A text of the plan, by its keys.

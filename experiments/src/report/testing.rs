@@ -1,6 +1,6 @@
 //! Runs made up for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pressroom::pipeline::{Regime, StopReason};
 use serde_json::json;
@@ -27,8 +27,9 @@ pub fn run(answers: usize, label: &str) -> Run {
         .collect();
     Run {
         path: "runs/made-up".into(),
-        plan: json!({"model": {"path": "made-up"}, "dtype": "BFloat16", "samples_sha256": "0", "sessions": sessions}),
+        plan: json!({"model": {"path": "made-up"}, "dtype": "BFloat16", "samples_sha256": "0", "seed": 42, "sessions": sessions}),
         machine: json!({"threads": 2}),
+        answer_prefixes: BTreeSet::from(["Answer:".to_owned()]),
         records: records.collect(),
     }
 }

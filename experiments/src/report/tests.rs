@@ -94,4 +94,9 @@ fn notes_name_positions_and_bytes() {
     assert!(note("positions").ends_with("of random after the pairs kept, because their keys are moved"));
     assert!(note("bytes").contains("allocations") && note("question").starts_with("hidden"));
     assert!(note("query group").contains("formula") && note("chat template").contains("none"));
+    assert_eq!(note("answer prefix"), "\"Answer:\"");
+    assert_eq!(note("samples"), "96; seed 42");
+    assert_eq!(note("ratio achieved"), "what was asked for, within 0.02");
+    assert_eq!(note("contexts"), "2048 to 2048 tokens of the model's own tokenizer; none was cut");
+    assert!(note("prefill").contains("0.90 s a context") && note("length").contains("ended by their limit"));
 }

@@ -84,7 +84,7 @@ fn listed(words: &mut Vec<String>) -> String {
 }
 
 /// How the columns are to be read.
-pub const LEGEND: [(&str, &str); 6] = [
+pub const LEGEND: [(&str, &str); 7] = [
     ("accuracy", "mean score over samples; beside it the 95 % interval (Bayesian bootstrap)"),
     (
         "to uncompressed",
@@ -92,12 +92,16 @@ pub const LEGEND: [(&str, &str); 6] = [
     ),
     ("rank", "one more than the presses that are better beyond chance at this ratio: unresolved presses share it"),
     (
-        "strict, KL, worst task",
-        "where tasks have them: the score without credit for rambling, the divergence to the uncompressed model, the task with the lowest mean",
+        "strict, KL, worst task, cut off, errors",
+        "where there are any: the score without credit for rambling, the divergence to the uncompressed model, the task with the lowest mean, answers that their limit ended, answers that failed",
     ),
     (
         "removed",
         "the fraction of the KV pairs that was removed; † where it is not what was asked for, so that budgets differ",
     ),
     ("cache", "bytes measured from the allocations, before the question, without temporary memory"),
+    (
+        "s an answer, tokens/s",
+        "the answer's share of the steps in which it was decoded together with others; the prefill and what presses compute in it are not in it",
+    ),
 ];

@@ -1,4 +1,5 @@
-//! The folder of a run: `plan.json`, `machine.json`, the journal `answers.jsonl`, and `metrics.json` at the end.
+//! The folder of a run: `plan.json`, `machine.json`, the journal `answers.jsonl`, what stands beside them, and
+//! `metrics.json` at the end.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -104,6 +105,14 @@ impl RunFolder {
         write_whole(self.disk.as_mut(), &path, lines(&path, records)?.as_bytes())?;
         self.journal = OpenOptions::new().append(true).open(&path).map_err(Error::io(&path))?;
         Ok(())
+    }
+
+    /// Writes a file beside the journal, whole or not at all.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&mut self, name: &str, content: &[u8]) -> Result<()> {
+        write_whole(self.disk.as_mut(), &self.path.join(name), content)
     }
 
     /// Writes a JSON file beside the journal, whole or not at all.

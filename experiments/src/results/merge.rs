@@ -12,7 +12,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::folder::{RunFolder, read_records, refuse_another};
-use super::{Key, Metrics, Record, SessionMetrics};
+use super::{EXPERIMENT, Key, Metrics, QUESTIONS, Record, SessionMetrics};
+use crate::selections;
 
 /// What metrics need to know of a run's plan.
 #[derive(Debug, Deserialize)]
@@ -58,6 +59,10 @@ pub fn merge(output: &Path, folders: &[PathBuf]) -> Result<Metrics> {
     let mut records: Vec<Record> = merged.answers.into_values().collect();
     records.sort_by_key(|record| (record.index, place(record), record.turn));
     let mut target = RunFolder::open(output, &plan)?;
+    for folder in folders {
+        selections::merge(folder, output)?;
+        beside(folder, &mut target)?;
+    }
     target.replace(&records)?;
     let sessions = stored
         .sessions
@@ -67,6 +72,17 @@ pub fn merge(output: &Path, folders: &[PathBuf]) -> Result<Metrics> {
     let metrics = Metrics { question: stored.task.question, template_sha256: stored.template_sha256, sessions };
     target.write_json("metrics.json", &metrics)?;
     Ok(metrics)
+}
+
+/// Takes over what stands beside the journal and is the same in every folder of a run.
+fn beside(folder: &Path, target: &mut RunFolder) -> Result<()> {
+    for name in [QUESTIONS, EXPERIMENT] {
+        let (from, to) = (folder.join(name), target.path().join(name));
+        if from.exists() && !to.exists() {
+            target.write(name, &std::fs::read(&from).map_err(Error::io(&from))?)?;
+        }
+    }
+    Ok(())
 }
 
 /// What run a folder is of.

@@ -10,6 +10,11 @@ mod merge;
 mod metrics;
 mod record;
 
+/// The experiment as written, overrides applied, in a run folder.
+pub const EXPERIMENT: &str = "experiment.toml";
+/// What was asked, without the contexts, in a run folder.
+pub const QUESTIONS: &str = "questions.json";
+
 pub use attempt::{attempts, finished_anywhere, open_attempt};
 pub use folder::{RunFolder, finished_in, read_records};
 pub use identity::{Identity, Versions, differences, digest};

@@ -1,14 +1,17 @@
 //! Selections as files: what every layer and KV head kept of a context, beside the text itself.
 //!
-//! `selections/SAMPLE-TURN-SESSION.safetensors` in a run folder holds one prefill: `text` (UTF-8), `ends` (where each
+//! `selections/SAMPLE-TURN-HASH.safetensors` in a run folder holds one prefill: `text` (UTF-8), `ends` (where each
 //! token's text ends, bytes), and a bit for each token of the context, `[layers, kv_heads, tokens / 8]` bytes, the
-//! lowest bit first, for each press and ratio. Decisions of the prefill are stored, not what goes on while decoding.
+//! lowest bit first, for each press and ratio. Decisions of the prefill are stored, not what goes on while decoding. HASH
+//! is that of the header, which names sessions and questions: in whatever folders of a run, a name stands for one content.
 
 mod kept;
+mod merge;
 mod read;
 mod write;
 
 pub use kept::Kept;
+pub use merge::merge;
 pub use read::{Stored, read};
 pub use write::{Prefill, write};
 

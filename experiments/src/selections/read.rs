@@ -43,25 +43,40 @@ impl Stored {
 /// # Errors
 /// A file is damaged.
 pub fn read(run: &Path, sample: usize, turn: usize) -> Result<Option<Stored>> {
-    let folder = run.join(FOLDER);
-    let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(None) };
     let own = format!("{sample:05}-");
-    let named = |path: &PathBuf| {
-        path.extension().is_some_and(|extension| extension == "safetensors")
-            && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&own))
-    };
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(named).collect();
-    paths.sort();
+    let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&own));
     let mut found: Option<Stored> = None;
-    for path in paths {
+    for path in files(run)?.into_iter().filter(named) {
         let Some(part) = file(&path, turn)? else { continue };
         match &mut found {
-            // A context whose presses did not fit in memory together.
-            Some(stored) => stored.sessions.extend(part.sessions),
+            // Presses that did not fit in memory together, or were prefilled again after an interruption.
+            Some(stored) => {
+                let new = part.sessions.into_iter().filter(|(press, ratio, _)| stored.kept(press, *ratio).is_none());
+                let new: Vec<_> = new.collect();
+                stored.sessions.extend(new);
+            }
             None => found = Some(part),
         }
     }
     Ok(found)
+}
+
+/// The files of a run in the order of their names; none where it stored none.
+///
+/// # Errors
+/// The folder cannot be read.
+pub(super) fn files(run: &Path) -> Result<Vec<PathBuf>> {
+    let folder = run.join(FOLDER);
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io(&folder)(error)),
+    };
+    let paths: std::io::Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
+    let mut paths = paths.map_err(Error::io(&folder))?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    paths.sort();
+    Ok(paths)
 }
 
 /// One file, if it holds the question.

@@ -20,8 +20,8 @@ pub struct Prefill<'a> {
     pub questions: Vec<(usize, String)>,
     /// Token ids of the context.
     pub context: &'a [i64],
-    /// The presses, with their place in the plan, and what they left.
-    pub outcomes: Vec<(usize, &'a SessionPlan, &'a Result<Compressed>)>,
+    /// The presses and what they left.
+    pub outcomes: Vec<(&'a SessionPlan, &'a Result<Compressed>)>,
 }
 
 /// Writes the file of a prefill into the folder of a run; presses that failed are left out.
@@ -31,17 +31,14 @@ pub struct Prefill<'a> {
 pub fn write(run: &Path, tokenizer: &TextTokenizer, prefill: &Prefill<'_>) -> Result<()> {
     let folder = run.join(FOLDER);
     std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-    let first = prefill.outcomes.first().map_or(0, |(place, ..)| *place);
-    let turn = prefill.questions.first().map_or(0, |(turn, _)| *turn);
-    let path = folder.join(format!("{:05}-{turn}-{first:04}.safetensors", prefill.sample));
-    let bad = |error: &dyn std::fmt::Display| Error::file(&path, error.to_string());
+    let bad = |error: &dyn std::fmt::Display| Error::file(&folder, error.to_string());
     let (mut text, mut ends) = (String::new(), Vec::new());
     for piece in tokenizer.pieces(prefill.context)? {
         text += &piece;
         ends.extend(u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
     }
     let tokens = prefill.context.len();
-    let decided = prefill.outcomes.iter().filter_map(|(_, plan, outcome)| Some((*plan, outcome.as_ref().ok()?)));
+    let decided = prefill.outcomes.iter().filter_map(|(plan, outcome)| Some((*plan, outcome.as_ref().ok()?)));
     let (sessions, kept): (Vec<_>, Vec<Kept>) = decided
         .map(|(plan, compressed)| ((plan.label.clone(), plan.ratio), Kept::of(&compressed.decisions, tokens)))
         .unzip();
@@ -56,6 +53,9 @@ pub fn write(run: &Path, tokenizer: &TextTokenizer, prefill: &Prefill<'_>) -> Re
         tensors.push((format!("kept.{index}"), view(Dtype::U8, shape, kept.bytes())?));
     }
     let header = serde_json::to_string(&header).map_err(|error| bad(&error))?;
+    let turn = prefill.questions.first().map_or(0, |(turn, _)| *turn);
+    let hash = crc32fast::hash(header.as_bytes());
+    let path = folder.join(format!("{:05}-{turn}-{hash:08x}.safetensors", prefill.sample));
     let metadata = HashMap::from([("pressroom".to_owned(), header)]);
     let partial = path.with_extension("partial");
     safetensors::serialize_to_file(tensors, Some(metadata), &partial).map_err(|error| bad(&error))?;

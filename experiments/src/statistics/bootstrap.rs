@@ -1,15 +1,17 @@
 //! Bootstrap intervals of scores between 0 and 1, and of their paired differences.
 //!
 //! It is the Bayesian bootstrap (Rubin, 1981, <https://doi.org/10.1214/aos/1176345338>), which weighs the observations
-//! at random instead of drawing some of them: smooth even where scores take few values. Half an observation at each end
-//! of the scale joins them: of right and wrong answers that gives the Jeffreys interval (Brown, Cai and DasGupta, 2001,
-//! <https://doi.org/10.1214/ss/1009213286>), which has a width even where all 20 of 20 are right.
+//! at random instead of drawing some of them: smooth even where scores take few values. A part of an observation at each
+//! end of the scale joins them, so that an interval has a width even where all 20 of 20 are right. With halves, right and
+//! wrong answers would have the Jeffreys interval, which misses the truth too often where few are wrong (0.95 of 50: 88 %
+//! of the intervals hold it); with whole ones, Bayes' own, which is too wide for differences and for scores in parts
+//! (Brown, Cai and DasGupta, 2001, <https://doi.org/10.1214/ss/1009213286>, count both). Two thirds serve all three.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, Gamma};
 
-use super::ALPHA;
+use super::{ALPHA, AT_EACH_END};
 
 /// Reweighed means behind an interval.
 const RESAMPLES: usize = 2000;
@@ -35,7 +37,7 @@ pub fn difference(differences: &[f64], seed: u64) -> Option<Estimate> {
     estimate(differences, [-1.0, 1.0], seed)
 }
 
-/// The percentile interval of reweighed means of `observed` and half an observation at each of the `ends`.
+/// The percentile interval of reweighed means of `observed` and a part of an observation at each of the `ends`.
 fn estimate(observed: &[f64], ends: [f64; 2], seed: u64) -> Option<Estimate> {
     if observed.is_empty() {
         return None;
@@ -53,7 +55,7 @@ fn estimate(observed: &[f64], ends: [f64; 2], seed: u64) -> Option<Estimate> {
 /// hence Gamma(n) for n of them.
 fn weighed(observed: &[f64], ends: [f64; 2]) -> Vec<(f64, Gamma<f64>)> {
     let mut all: Vec<(f64, f64)> =
-        observed.iter().map(|&value| (value, 1.0)).chain(ends.map(|end| (end, 0.5))).collect();
+        observed.iter().map(|&value| (value, 1.0)).chain(ends.map(|end| (end, AT_EACH_END))).collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
     let together = |group: &[(f64, f64)]| {
         let count = group.iter().map(|(_, count)| count).sum();

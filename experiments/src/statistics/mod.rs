@@ -17,5 +17,8 @@ pub use resolution::smallest_difference;
 /// Chance of a false difference that is accepted, over all comparisons that are read together.
 pub const ALPHA: f64 = 0.05;
 
+/// Observations that are taken for granted at each end of the scale (see `bootstrap`).
+const AT_EACH_END: f64 = 2.0 / 3.0;
+
 #[cfg(test)]
 mod tests;

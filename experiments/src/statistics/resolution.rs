@@ -2,7 +2,7 @@
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
-use super::ALPHA;
+use super::{ALPHA, AT_EACH_END};
 
 /// Chance with which a difference of the size told is found.
 const POWER: f64 = 0.8;
@@ -18,11 +18,12 @@ pub fn smallest_difference(differences: &[f64], comparisons: usize) -> f64 {
     let count = differences.len() as f64;
     let level = ALPHA / comparisons.max(1) as f64;
     let mean = differences.iter().sum::<f64>() / count;
-    // The pseudo-observations of the interval: without them equal answers would promise perfect resolution.
-    let squares: f64 = differences.iter().map(|difference| (difference - mean).powi(2)).sum::<f64>() + 1.0;
+    // As in the interval: without them equal answers would promise perfect resolution.
+    let granted = 2.0 * AT_EACH_END;
+    let squares = differences.iter().map(|difference| (difference - mean).powi(2)).sum::<f64>() + granted;
     let quantile = |p: f64| Normal::standard().inverse_cdf(p);
     let reach = quantile(1.0 - level / 2.0) + quantile(POWER);
     // Of n changes that all go one way the test's p-value is 2 / 2^n.
     let fewest = (2.0 / level).log2().ceil();
-    (reach * (squares / (count + 2.0)).sqrt() / count.sqrt()).max(fewest / count)
+    (reach * (squares / (count + granted)).sqrt() / count.sqrt()).max(fewest / count)
 }

@@ -27,9 +27,9 @@ impl Simulation {
         (0..samples).map(|_| score()).collect()
     }
 
-    /// Differences to a baseline of accuracy 0.7 of a press that loses and gains some of its answers.
-    fn differences(&mut self, lost: f64, gained: f64, samples: usize) -> Vec<f64> {
-        let mut difference = || match self.happens(0.7) {
+    /// Differences to a baseline of some accuracy of a press that loses and gains some of its answers.
+    fn differences(&mut self, accuracy: f64, lost: f64, gained: f64, samples: usize) -> Vec<f64> {
+        let mut difference = || match self.happens(accuracy) {
             true => -f64::from(self.happens(lost)),
             false => f64::from(self.happens(gained)),
         };
@@ -51,9 +51,14 @@ fn intervals_of_means_cover() {
         (0.6, 1, 20),
         (0.7, 1, 100),
         (0.8, 1, 200),
+        (0.9, 1, 50),
         (0.9, 1, 100),
         (0.9, 1, 500),
+        (0.95, 1, 50),
+        (0.95, 1, 100),
+        (0.95, 1, 200),
         (0.9, 4, 100),
+        (0.95, 4, 50),
         (0.7, 3, 30),
     ] {
         let what = format!("accuracy {accuracy} in {parts} parts of {samples} samples");
@@ -64,11 +69,21 @@ fn intervals_of_means_cover() {
 #[test]
 fn intervals_of_paired_differences_cover() {
     let mut runs = Simulation::new(2);
-    for (lost, gained, samples) in [(0.3, 0.1, 50), (0.3, 0.1, 200), (0.1, 0.1, 100), (0.5, 0.2, 100), (0.1, 0.05, 500)]
-    {
-        let what = format!("{lost} lost, {gained} gained of {samples} samples");
-        let truth = 0.3 * gained - 0.7 * lost;
-        covers(&what, truth, |run| difference(&runs.differences(lost, gained, samples), run).unwrap());
+    for (accuracy, lost, gained, samples) in [
+        (0.7, 0.3, 0.1, 50),
+        (0.7, 0.3, 0.1, 200),
+        (0.7, 0.1, 0.1, 100),
+        (0.7, 0.5, 0.2, 100),
+        (0.7, 0.1, 0.05, 500),
+        // Presses that agree only by chance, of accuracy 0.90 and 0.95.
+        (0.9, 0.05, 0.95, 50),
+        (0.95, 0.1, 0.9, 50),
+        (0.9, 0.3, 0.0, 100),
+        (0.95, 0.1, 0.1, 200),
+    ] {
+        let what = format!("of {accuracy} {lost} lost, {gained} gained of {samples} samples");
+        let truth = (1.0 - accuracy) * gained - accuracy * lost;
+        covers(&what, truth, |run| difference(&runs.differences(accuracy, lost, gained, samples), run).unwrap());
     }
 }
 
@@ -105,7 +120,7 @@ fn a_press_does_not_differ_from_itself() {
             *found += usize::from(sign_flip(&between(&a, &b), run) <= ALPHA);
         }
         // Equal presses whose answers agree on most samples.
-        let related = runs.differences(0.3, 0.7, 50);
+        let related = runs.differences(0.7, 0.3, 0.7, 50);
         false_differences[2] += usize::from(sign_flip(&related, run) <= ALPHA);
     }
     assert!(false_differences.iter().all(|found| (1..=50).contains(found)), "{false_differences:?} of {RUNS}");
@@ -149,7 +164,7 @@ fn the_smallest_difference_is_found_four_times_in_five() {
     let (lost, samples) = (0.2, 100);
     let (mut found, mut told) = (0, 0.0);
     for run in 0..RUNS {
-        let differences = runs.differences(lost, 0.0, samples);
+        let differences = runs.differences(0.7, lost, 0.0, samples);
         told += smallest_difference(&differences, 1) / RUNS as f64;
         found += usize::from(sign_flip(&differences, run) <= ALPHA);
     }

@@ -13,13 +13,13 @@ mod unit;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use indicatif::ProgressBar;
 use pressroom::pipeline::Regime;
 use pressroom::plan::SessionPlan;
 use pressroom::press::Pipeline;
 use pressroom::{Error, Result};
 
 use crate::engine::Engine;
+use crate::live::Live;
 use crate::results::{Record, RunFolder};
 use crate::selections::{self, Prefill};
 use crate::task::{Sample, Turn};
@@ -74,16 +74,14 @@ impl Sweep<'_> {
         engine: &Engine,
         planned: &Planned,
         folder: &mut RunFolder,
-        progress: &ProgressBar,
+        live: &mut Live,
     ) -> Result<Vec<Record>> {
         let mut records = folder.finished().to_vec();
-        progress.set_length((records.len() + planned.answers()) as u64);
-        progress.set_position(records.len() as u64);
-        progress.reset_eta();
+        live.begin(self.sessions, &records, planned.answers());
         let mut keep = |new: Vec<Record>| -> Result<()> {
             if !new.is_empty() {
                 folder.append(&new)?;
-                progress.inc(new.len() as u64);
+                live.add(&new);
                 records.extend(new);
             }
             Ok(())
@@ -104,7 +102,7 @@ impl Sweep<'_> {
                 keep(desk.step())?;
             }
         }
-        progress.finish_and_clear();
+        live.end();
         let order = |record: &Record| {
             self.sessions.iter().position(|plan| plan.label == record.press && plan.ratio == record.ratio)
         };
@@ -141,12 +139,11 @@ impl Sweep<'_> {
         let uncompressed = if compares { outcomes.pop() } else { None };
         let mut known = Vec::new();
         if let Some(folder) = &self.selections {
-            let places = unit.due.iter().map(|due| due.session);
             let prefill = Prefill {
                 sample: unit.sample,
                 questions: unit.turns.iter().map(|turn| (*turn, sample.turns[*turn].question.clone())).collect(),
                 context: &prompt.context,
-                outcomes: places.zip(&plans).zip(&outcomes).map(|((place, plan), out)| (place, *plan, out)).collect(),
+                outcomes: plans.iter().copied().zip(&outcomes).collect(),
             };
             selections::write(folder, &engine.texts.tokenizer, &prefill)?;
         }

@@ -84,7 +84,7 @@ fn run(engine: &Engine, plans: &[SessionPlan], samples: &[Sample], regime: Regim
     let memory = Memory::new(engine.model.config(), engine.model.kind(), budget);
     let planned = units(&engine.texts, plans, samples, options, memory, &HashSet::new()).unwrap();
     let sweep = Sweep { sessions: plans, samples, options, memory, selections: None };
-    let records = sweep.run(engine, &planned, &mut results, &ProgressBar::hidden()).unwrap();
+    let records = sweep.run(engine, &planned, &mut results, &mut Live::hidden()).unwrap();
     drop(results);
     let kept = RunFolder::open(folder.path(), &identity).unwrap();
     assert_eq!(kept.finished().len(), records.iter().filter(|record| record.error.is_none()).count());

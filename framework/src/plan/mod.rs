@@ -9,7 +9,7 @@ use serde_json::Value;
 
 pub use device::{DeviceChoice, DtypeChoice};
 pub use memory::MemoryBudget;
-pub use session::{BASELINE, PositionRule, SessionPlan, StagePlan, sessions};
+pub use session::{BASELINE, PositionRule, SessionPlan, StagePlan, session_at, sessions};
 
 use crate::error::Result;
 use crate::model::LlamaConfig;

@@ -114,6 +114,25 @@ pub fn sessions(presses: &[PressSpec], sweep: &[f64], layers: usize) -> Result<V
     Ok(all)
 }
 
+/// The session of the press called `label` at a ratio that neither it nor a sweep need name.
+///
+/// # Errors
+/// No press is called so, the ratio is outside `[0, 1)`, or there is no one ratio to set: the press is a chain, or its
+/// parameters decide how much it keeps.
+pub fn session_at(presses: &[PressSpec], label: &str, ratio: f64, layers: usize) -> Result<SessionPlan> {
+    let own = presses.iter().flat_map(|press| press.caches.iter().map(move |cache| (press, *cache)));
+    let found = own.into_iter().find(|(press, cache)| labelled(&press.label, *cache) == label);
+    let (press, cache) = found.ok_or_else(|| Error::input(format!("no press is called `{label}`")))?;
+    let [stage] = &press.stages[..] else {
+        return Err(Error::input(format!("`{label}` is a chain, whose presses have ratios of their own")));
+    };
+    if stage.budgeting == Budgeting::Own {
+        return Err(Error::input(format!("`{label}` takes no compression ratio: its parameters decide")));
+    }
+    let stages = vec![StageSpec { budget: None, ..stage.clone() }];
+    session(&PressSpec { stages, ..press.clone() }, &BudgetSpec::Same(Budget::from_ratio(ratio)?), cache, layers)
+}
+
 /// One session; `swept` is the ratio of the stages without a budget.
 fn session(press: &PressSpec, swept: &BudgetSpec, cache: Storage, layers: usize) -> Result<SessionPlan> {
     let (mut stages, mut plans) = (Vec::new(), Vec::new());

@@ -10,7 +10,7 @@ use pressroom::Result;
 use serde::Serialize;
 
 use super::notes::{Described, described};
-use super::terminal::extra;
+use super::terminal::{at_a_glance, extra, glance};
 use super::words::{LEGEND, difference, interval, percent, ratio, sentences};
 use super::{Comparison, Figure, Row, Run};
 use crate::html::{hash, render};
@@ -27,6 +27,9 @@ struct Section {
     model: String,
     regime: &'static str,
     sentences: Vec<String>,
+    /// The ratios, and accuracy at each by press with its tenths.
+    ratios: Vec<String>,
+    glance: Vec<(String, Vec<(String, u8)>)>,
     groups: Vec<Group>,
     extra: Vec<&'static str>,
     tasks: Vec<String>,
@@ -68,8 +71,6 @@ struct Line {
     share: String,
     seconds: String,
     rate: String,
-    cut_off: usize,
-    errors: usize,
     tasks: Vec<String>,
 }
 
@@ -113,12 +114,22 @@ fn section(runs: &[Run], table: &Comparison, figures: &[Figure]) -> Result<Secti
         regime: table.conditions.regime(),
         sentences: sentences(table),
         extra: extra(table).into_iter().map(|(name, _)| name).collect(),
+        ratios: table.by_ratio().into_iter().map(|(asked, _)| ratio(asked)).collect(),
+        glance: glance(table)
+            .into_iter()
+            .map(|(press, rows)| (press, rows.into_iter().map(shaded).collect()))
+            .collect(),
         groups: baseline.into_iter().chain(table.by_ratio().into_iter().map(group)).collect(),
         tasks: if table.tasks.len() > 1 { table.tasks.clone() } else { Vec::new() },
         notes: table.notes(),
         presses: described(runs)?,
         figures: figures.chunk_by(|a, b| a.title == b.title).map(drawn).collect::<Result<_>>()?,
     })
+}
+
+/// An accuracy with its tenths.
+fn shaded(row: Option<&Row>) -> (String, u8) {
+    (at_a_glance(row), row.map_or(0, |row| (10.0 * row.accuracy()).round() as u8))
 }
 
 fn line(table: &Comparison, row: &Row) -> Line {
@@ -141,8 +152,6 @@ fn line(table: &Comparison, row: &Row) -> Line {
         share: known(percent(means.cache_bytes / means.uncompressed_bytes.max(1.0))),
         seconds: known(format!("{:.2}", means.decode_s)),
         rate: known(format!("{:.1}", means.tokens_per_s)),
-        cut_off: row.cut_off,
-        errors: row.errors,
         tasks: table
             .tasks
             .iter()
