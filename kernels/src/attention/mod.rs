@@ -20,9 +20,9 @@ mod tile;
 
 pub use context::attend_context;
 #[cfg(test)]
-pub(crate) use gpu::programs;
+pub(crate) use gpu::{attend as attend_on_gpu, programs};
 #[cfg(test)]
-pub(crate) use parts::on;
+pub(crate) use parts::{by_states, on};
 pub use parts::{Extent, Part, Sequence, attend_parts};
 pub use reference::{attend, attend_ragged};
 pub use state::AttentionState;
