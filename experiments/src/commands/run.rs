@@ -21,8 +21,8 @@ use crate::exchange;
 use crate::plugins::registry_with;
 use crate::report::{Run, compare, terminal};
 use crate::results::{
-    Identity, Key, Metrics, Record, RunFolder, SessionMetrics, Versions, available_memory, digest, finished_anywhere,
-    finished_in, open_attempt,
+    Identity, Key, MemoryMeter, Metrics, Record, RunFolder, SessionMetrics, Versions, available_memory, digest,
+    finished_anywhere, finished_in, open_attempt,
 };
 use crate::sweep::{Forecast, Memory, Planned, Rates, RunOptions, Shard, Sweep, units};
 use crate::table::bytes;
@@ -59,6 +59,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let (planned, told) = job.forecast(&finished)?;
     eprintln!("{told}");
     let Job { plan, model, texts, placement, kind, samples, options, memory, template_sha256 } = job;
+    let meter = MemoryMeter::start(&placement);
     let engine = Engine::on(&model, texts, placement, kind)?;
     let selections = plan.run.selections.then(|| folder.path().to_owned());
     let sweep = Sweep { sessions: &plan.sessions, samples: &samples, options, memory, selections };
@@ -66,10 +67,12 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let session = |plan: &SessionPlan| SessionMetrics::of(&plan.label, plan.ratio, plan.positions, &records);
     let sessions: Vec<SessionMetrics> = plan.sessions.iter().map(session).collect();
     folder.write_json("metrics.json", &Metrics { question: options.regime, template_sha256, sessions })?;
+    let peak = meter.beside(told.forecast.peak_bytes);
+    folder.write_json("memory.json", &peak)?;
     print(&terminal::text(&compare(&[Run::read(folder.path())?])))?;
     report_errors(&records);
     eprintln!(
-        "{} samples, question {}, positions count from the uncompressed context unless a press moves keys; {}",
+        "{} samples, {peak}, question {}, positions count from the uncompressed context unless a press moves keys; {}",
         samples.len(),
         options.regime,
         folder.path().join("answers.jsonl").display()
@@ -116,7 +119,8 @@ impl Job {
         let samples = samples(&plan, &texts, args.keep_going)?;
         let (regime, raw, seed) = (plan.task.question, plan.task.raw, plan.run.seed);
         let options = RunOptions { regime, raw, seed, keep_going: args.keep_going, shard };
-        let memory = Memory::new(model.config(), kind, memory_budget(plan.run.memory, placement.last()));
+        let budget = memory_budget(plan.run.memory, placement.last());
+        let memory = Memory::new(model.config(), kind, budget, &plan.sessions, &samples);
         let template_sha256 = texts.template.as_ref().filter(|_| !raw).map(|template| template.sha256().to_owned());
         Ok(Self { plan, model, texts, placement, kind, samples, options, memory, template_sha256 })
     }

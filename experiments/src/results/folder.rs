@@ -1,4 +1,5 @@
-//! The folder of a run: `plan.json`, `machine.json`, the journal `answers.jsonl`, and `metrics.json` at the end.
+//! The folder of a run: `plan.json`, `machine.json`, the journal `answers.jsonl`, and `metrics.json` and `memory.json` at
+//! the end.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};

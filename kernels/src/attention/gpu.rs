@@ -110,20 +110,22 @@ pub(crate) fn programs() -> Vec<Program> {
             let shape = Shape { key_dim, storage: Storage::Rows { aligned } };
             programs.push(over(&shape, element, head_dim, rows));
         }
-        let kivi = |bits| Format { bits, group: 64, keys: KeySteps::PerChannel, hadamard: false };
-        let turned = |bits| Format { keys: KeySteps::PerToken, hadamard: true, ..kivi(bits) };
-        let mut packed = |head_dim, key_dim, format| {
-            let shape = Shape { key_dim, storage: Storage::Packed(format) };
-            programs.push(over(&shape, element, head_dim, shape.rows_of_block(1)));
-        };
-        for bits in Bits::ALL {
-            packed(128, 128, kivi(bits));
-            packed(128, 64, turned(bits));
-        }
-        packed(64, 64, kivi(Bits::Four));
-        packed(256, 256, kivi(Bits::Eight));
-        packed(80, 80, Format { group: 48, ..turned(Bits::Two) });
         programs.push(merge(element, 128));
+    }
+    let kivi = |bits| Format { bits, group: 64, keys: KeySteps::PerChannel, hadamard: false };
+    let turned = |bits| Format { keys: KeySteps::PerToken, hadamard: true, ..kivi(bits) };
+    for (element, head_dim, key_dim, format) in [
+        ("float", 128, 128, kivi(Bits::Four)),
+        ("f16", 80, 80, Format { group: 48, ..turned(Bits::Two) }),
+        ("bf16", 128, 128, kivi(Bits::Eight)),
+        ("bf16", 128, 128, kivi(Bits::Four)),
+        ("bf16", 128, 128, kivi(Bits::Two)),
+        ("bf16", 128, 64, turned(Bits::Four)),
+        ("bf16", 64, 64, kivi(Bits::Four)),
+        ("bf16", 256, 256, turned(Bits::Eight)),
+    ] {
+        let shape = Shape { key_dim, storage: Storage::Packed(format) };
+        programs.push(over(&shape, element, head_dim, shape.rows_of_block(1)));
     }
     programs
 }

@@ -6,6 +6,7 @@
 
 mod chunk;
 mod context;
+mod flash;
 mod geometry;
 mod gpu;
 mod packed;
@@ -21,9 +22,9 @@ mod tile;
 pub use context::attend_context;
 #[cfg(test)]
 pub(crate) use gpu::{attend as attend_on_gpu, programs};
+pub use parts::{Extent, Part, Sequence, attend_parts};
 #[cfg(test)]
 pub(crate) use parts::{by_states, on};
-pub use parts::{Extent, Part, Sequence, attend_parts};
 pub use reference::{attend, attend_ragged};
 pub use state::AttentionState;
 

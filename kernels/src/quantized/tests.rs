@@ -50,13 +50,7 @@ type Attend<'a> = &'a dyn Fn(i32, &Tensor, &[Sequence<'_>], i64, f64) -> Tensor;
 
 /// Attention over codes alone against attention over what they unpack to. `factors` is what rounding the factors of
 /// codes may cost.
-fn attention_over_codes(
-    cases: u32,
-    kind: Kind,
-    factors: f64,
-    shape: impl Strategy<Value = Shape>,
-    attend: Attend<'_>,
-) {
+fn attention_over_codes(cases: u32, kind: Kind, factors: f64, shape: impl Strategy<Value = Shape>, attend: Attend<'_>) {
     let strategy = (any::<u64>(), (1i64..4, 1i64..6), shape, [0i64..4, 0i64..14], 1i32..5);
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) };
     TestRunner::new(config)
@@ -128,9 +122,13 @@ mod on_a_gpu {
 
     fn attention_reads_what_unpacking_gives(kind: Kind, shapes: &'static [Shape]) {
         let shape = prop::sample::select(shapes);
-        attention_over_codes(4 * shapes.len() as u32, kind, lost(kind), shape, &|_, query, sequences, kv_heads, scale| {
-            on_emulator(query, sequences, kv_heads, scale)
-        });
+        attention_over_codes(
+            4 * shapes.len() as u32,
+            kind,
+            lost(kind),
+            shape,
+            &|_, query, sequences, kv_heads, scale| on_emulator(query, sequences, kv_heads, scale),
+        );
     }
 
     #[test]
@@ -155,19 +153,15 @@ mod on_a_gpu {
         let format = kivi(Bits::Four, 64);
         let stores = [[9, 0], [1, 3]].map(|groups| store(groups[0] as u64, &groups, [64, 64], format, Kind::Float));
         let draw = |seed: u64, rows: i64| random(seed, &[rows, 64], 1.0, Kind::Float);
-        let (rest, tail) = ([draw(1, 71), draw(2, 71)], [draw(3, 10), draw(4, 10)]);
+        let (rest, tail) = ([draw(1, 71), draw(2, 71)], [draw(3, 10), draw(4, 10)].map(|rows| rows.view([2, 5, 64])));
         let tail = || Part::Rows {
             keys: &tail[0],
             values: &tail[1],
             extent: Extent::Uniform { capacity: 5, length: 5 },
             mask: Mask::Causal,
         };
-        let ragged = Part::Rows {
-            keys: &rest[0],
-            values: &rest[1],
-            extent: Extent::Ragged(&[0, 1, 71]),
-            mask: Mask::None,
-        };
+        let ragged =
+            Part::Rows { keys: &rest[0], values: &rest[1], extent: Extent::Ragged(&[0, 1, 71]), mask: Mask::None };
         let codes = |index: usize| Part::Quantized { store: &stores[index], channels: None };
         let sequences = [
             Sequence { queries: 3, parts: vec![codes(0), tail()] },
@@ -187,7 +181,8 @@ mod on_a_gpu {
     /// With logits beyond what weights tell apart they are still weights.
     #[test]
     fn extremes_stay_within_the_values() {
-        for (magnitude, kind) in [(1e30, Kind::Float), (1e-30, Kind::Float), (1e15, Kind::BFloat16), (6e4, Kind::Half)] {
+        for (magnitude, kind) in [(1e30, Kind::Float), (1e-30, Kind::Float), (1e15, Kind::BFloat16), (6e4, Kind::Half)]
+        {
             let (dim, _, format) = SHAPES[1];
             let draw = |seed: u64| random(seed, &[4 * format.group, dim], 3e4, kind);
             let store = Quantized::new(&draw(1), &draw(2), vec![0, 3, 4], format).unwrap();
