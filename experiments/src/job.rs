@@ -20,7 +20,7 @@ use crate::exchange;
 use crate::live::Live;
 use crate::plugins::registry_with;
 use crate::results::{
-    EXPERIMENT, Identity, Key, Metrics, QUESTIONS, Record, RunFolder, SessionMetrics, Versions, available_memory,
+    EXPERIMENT, Identity, Key, MemoryMeter, Metrics, QUESTIONS, Record, RunFolder, SessionMetrics, Versions, available_memory,
     digest,
 };
 use crate::sweep::{Forecast, Memory, Planned, Rates, RunOptions, Shard, Sweep, units};
@@ -89,7 +89,8 @@ impl Job {
         let samples = samples(&plan, &texts, keep_going)?;
         let (regime, raw, seed) = (plan.task.question, plan.task.raw, plan.run.seed);
         let options = RunOptions { regime, raw, seed, keep_going, shard };
-        let memory = Memory::new(model.config(), kind, memory_budget(plan.run.memory, placement.last()));
+        let budget = memory_budget(plan.run.memory, placement.last());
+        let memory = Memory::new(model.config(), kind, budget, &plan.sessions, &samples);
         let template_sha256 = texts.template.as_ref().filter(|_| !raw).map(|template| template.sha256().to_owned());
         let side_data_sha256 = facts.side_data_sha256()?;
         Ok(Self {
@@ -120,6 +121,11 @@ impl Job {
     /// Whether presses see the question.
     pub fn regime(&self) -> Regime {
         self.options.regime
+    }
+
+    /// Measures from now on the memory of where the model will be.
+    pub fn memory_meter(&self) -> MemoryMeter {
+        MemoryMeter::start(&self.placement)
     }
 
     /// What decides the answers.
@@ -210,6 +216,7 @@ fn memory_budget(given: Option<MemoryBudget>, device: Device) -> u64 {
 
 /// What a run is going to take; it shows as two lines.
 pub struct Told {
+    /// Of the parts.
     pub forecast: Forecast,
     allowed: u64,
     samples: usize,

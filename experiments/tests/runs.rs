@@ -170,6 +170,8 @@ fn a_run_folder_describes_itself() {
     let rules: Vec<&Value> = plan["sessions"].as_array().unwrap().iter().map(|it| &it["positions"]).collect();
     assert_eq!((rules[0], rules[18]), (&json!("uncompressed"), &json!("kept")));
     assert!(machine["cores"].as_u64().unwrap() > 0, "{machine}");
+    let memory = read("memory.json");
+    assert!(memory["predicted"].as_u64().unwrap() > 0 && memory["measured"].as_u64().unwrap() > 0, "{memory}");
     let sessions = metrics["sessions"].as_array().unwrap();
     assert_eq!((sessions.len(), &metrics["template_sha256"]), (19, &plan["template_sha256"]));
     for session in sessions {

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::sync::Once;
 use std::time::Instant;
 
-use pressroom_kernels::attention::{Extent, Mask, Part, Sequence, attend_parts, default_scale};
+use pressroom_kernels::attention::{Extent, Mask, Part, Sequence, attend_context, attend_parts, default_scale};
 use pressroom_kernels::cuda::open_libtorch_cuda;
+use pressroom_kernels::quantized::{Bits, Format, KeySteps, Quantized};
 use pressroom_kernels::rotary::{Room, rotate_and_append};
 use pressroom_kernels::{gate, norm, probe};
 use tch::{Device, Kind, Tensor};
@@ -110,6 +111,57 @@ fn attention_is_that_of_the_processor() {
     }
 }
 
+/// On each device the same codes: rounding may tell two machines' apart.
+fn on(device: Device, store: &Quantized) -> Quantized {
+    let [keys, key_scales, values, value_scales] = store.tensors().map(|(_, data)| data.to_device(device));
+    let (keys, values) = ([keys, key_scales], [values, value_scales]);
+    Quantized::restore(store.format(), store.indptr().to_vec(), store.channels(), keys, values).unwrap()
+}
+
+#[test]
+fn attention_over_codes_is_that_of_the_processor() {
+    let Some(device) = device() else { return };
+    for (bits, head_dim, keys, hadamard) in [
+        (Bits::Four, 128, KeySteps::PerChannel, false),
+        (Bits::Eight, 128, KeySteps::PerChannel, false),
+        (Bits::Two, 64, KeySteps::PerToken, true),
+        (Bits::Four, 80, KeySteps::PerToken, true),
+    ] {
+        let rows = || random(&[21 * 64, head_dim], Kind::Float);
+        let format = Format { bits, group: 64, keys, hadamard };
+        let store = Quantized::new(&rows(), &rows(), vec![0, 9, 21], format).unwrap();
+        for kind in KINDS {
+            let query = random(&[5, 8, head_dim], kind);
+            let attend = |query: &Tensor, store: &Quantized| {
+                let sequence = |queries| Sequence { queries, parts: vec![Part::Quantized { store, channels: None }] };
+                attend_parts(query, &[sequence(1), sequence(4)], 2, 0.1).unwrap()
+            };
+            let there = attend(&query.to_device(device), &on(device, &store));
+            let off = difference(&there, &attend(&query.to_kind(Kind::Float), &store));
+            let allowed = tolerance(kind);
+            assert!(off <= allowed, "{bits:?} {kind:?}, head_dim {head_dim}: off by {off} of {allowed}");
+        }
+    }
+}
+
+#[test]
+fn a_slice_of_a_context_is_that_of_the_processor() {
+    let Some(device) = device() else { return };
+    for kind in KINDS {
+        let data = [(8, 70), (2, 300), (2, 300)].map(|(heads, tokens)| random(&[heads, tokens, 128], kind));
+        let attend = |[queries, keys, values]: [Tensor; 3]| attend_context(&queries, &keys, &values).unwrap();
+        // Keys that there is room behind, as while a context is being read.
+        let room = |data: &Tensor| Tensor::cat(&[data, data], 1).to_device(device).narrow(1, 0, data.size()[1]);
+        let off = difference(
+            &attend(data.each_ref().map(room)),
+            &attend(data.each_ref().map(|data| data.to_kind(Kind::Float))),
+        );
+        // Weights of half precision are rounded before they meet the values.
+        let allowed = 2.0 * tolerance(kind);
+        assert!(off <= allowed, "{kind:?}: off by {off} of {allowed}");
+    }
+}
+
 #[test]
 fn norms_gates_and_rotations_are_those_of_the_processor() {
     let Some(device) = device() else { return };
@@ -148,21 +200,26 @@ fn decoding_reads_memory_at_speed() {
     let make = |shape: &[i64]| Tensor::randn(shape, (Kind::BFloat16, device));
     let query = make(&[batch, heads, head_dim]);
     let caches: Vec<[Tensor; 2]> = (0..batch).map(|_| [0, 1].map(|_| make(&[kv_heads * context, head_dim]))).collect();
+    let stored = |bits| {
+        let format = Format { bits, group: 64, keys: KeySteps::PerChannel, hadamard: false };
+        let groups: Vec<i64> = (0..=kv_heads).map(|head| head * context / 64).collect();
+        let store = |[keys, values]: &[Tensor; 2]| Quantized::new(keys, values, groups.clone(), format).unwrap();
+        caches.iter().map(store).collect::<Vec<_>>()
+    };
+    let (int8, int4, int2) = (stored(Bits::Eight), stored(Bits::Four), stored(Bits::Two));
     // Ragged: heads of a quarter to seven quarters of the mean.
     let indptr: Vec<i64> = (0..=kv_heads).map(|head| head * context * (head + kv_heads) / (2 * kv_heads)).collect();
-    for (layout, extent) in
-        [("dense", Extent::Uniform { capacity: context, length: context }), ("ragged", Extent::Ragged(&indptr))]
-    {
-        let step = || {
-            let sequences: Vec<Sequence<'_>> = caches
-                .iter()
-                .map(|[keys, values]| Sequence {
-                    queries: 1,
-                    parts: vec![Part::Rows { keys, values, extent, mask: Mask::None }],
-                })
-                .collect();
-            attend_parts(&query, &sequences, kv_heads, default_scale(head_dim)).unwrap()
-        };
+    let dense = Extent::Uniform { capacity: context, length: context };
+    let whole = (batch * kv_heads * context * head_dim * 2 * 2) as usize;
+    let held = |stores: &[Quantized]| stores.iter().map(Quantized::bytes).sum();
+    for (layout, bytes, sequences) in [
+        ("dense", whole, caches.iter().map(|cache| of_rows(cache, dense)).collect::<Vec<_>>()),
+        ("ragged", whole, caches.iter().map(|cache| of_rows(cache, Extent::Ragged(&indptr))).collect()),
+        ("int8", held(&int8), int8.iter().map(of_codes).collect()),
+        ("int4", held(&int4), int4.iter().map(of_codes).collect()),
+        ("int2", held(&int2), int2.iter().map(of_codes).collect()),
+    ] {
+        let step = || attend_parts(&query, &sequences, kv_heads, default_scale(head_dim)).unwrap();
         let _ = step();
         probe::wait(device);
         let start = Instant::now();
@@ -171,7 +228,7 @@ fn decoding_reads_memory_at_speed() {
         }
         probe::wait(device);
         let seconds = start.elapsed().as_secs_f64() / f64::from(rounds);
-        let bytes = (batch * kv_heads * context * head_dim * 2 * 2) as f64;
+        let bytes = bytes as f64;
         println!(
             "{{\"kernel\": \"attention\", \"layout\": \"{layout}\", \"dtype\": \"bf16\", \"context_tokens\": {context}, \
              \"batch\": {batch}, \"seconds\": {seconds:e}, \"bytes_per_s\": {:e}, \"bandwidth_share\": {:.3}}}",
@@ -179,4 +236,12 @@ fn decoding_reads_memory_at_speed() {
             bytes / seconds / ceiling
         );
     }
+}
+
+fn of_rows<'a>([keys, values]: &'a [Tensor; 2], extent: Extent<'a>) -> Sequence<'a> {
+    Sequence { queries: 1, parts: vec![Part::Rows { keys, values, extent, mask: Mask::None }] }
+}
+
+fn of_codes(store: &Quantized) -> Sequence<'_> {
+    Sequence { queries: 1, parts: vec![Part::Quantized { store, channels: None }] }
 }

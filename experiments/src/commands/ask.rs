@@ -7,9 +7,10 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use pressroom::Error;
 use pressroom::cache::Quantization;
-use pressroom::model::TokenStream;
+use pressroom::model::{PeakMemory, TokenStream};
 use pressroom::pipeline::{
     Answer, Asked, Compressed, DecodeOptions, Prompt, PromptOptions, Question, Regime, StopReason, Truncation, answer,
+    place_layers,
 };
 use pressroom::plan::{BASELINE, SessionPlan, sessions};
 use pressroom::spec::{PluginSpec, PressSpec, Spec, Storage};
@@ -17,8 +18,9 @@ use serde::Serialize;
 
 use super::print;
 use crate::cli::AskArgs;
-use crate::engine::{Engine, open_model, prepare};
+use crate::engine::{Engine, Texts, open_model, prepare};
 use crate::plugins::registry_with;
+use crate::results::{MemoryMeter, Peak};
 use crate::system::of_process;
 use crate::table::bytes;
 
@@ -35,6 +37,7 @@ struct Report {
     cache: CacheReport,
     timings: Timings,
     peak_rss_bytes: Option<u64>,
+    memory: Peak,
 }
 
 #[derive(Serialize)]
@@ -77,7 +80,9 @@ pub fn ask(args: &AskArgs) -> Result<()> {
         None => SessionPlan::baseline(storage(args)),
     };
     prepare(std::slice::from_ref(&chosen), &folder.facts())?;
-    let engine = Engine::load(&folder, &args.device, args.dtype)?;
+    let (placement, kind) = place_layers(&args.device, folder.config(), args.dtype)?;
+    let meter = MemoryMeter::start(&placement);
+    let engine = Engine::on(&folder, Texts::read(&folder)?, placement, kind)?;
     let prompt_options = PromptOptions {
         regime: if args.visible { Regime::Visible } else { Regime::Hidden },
         raw: args.raw,
@@ -96,6 +101,7 @@ pub fn ask(args: &AskArgs) -> Result<()> {
         cache: CacheReport { bytes: 0, uncompressed_bytes: 0, kept: Vec::new() },
         timings: Timings { load_s: engine.load_s, ..Timings::default() },
         peak_rss_bytes: None,
+        memory: Peak { predicted: 0, measured: None },
     };
     let questions: Vec<Question> = args
         .question
@@ -125,11 +131,14 @@ pub fn ask(args: &AskArgs) -> Result<()> {
     let generated: usize = report.answers.iter().map(|answer| answer.token_ids.len()).sum();
     report.timings.decode_tokens_per_s = generated as f64 / report.timings.decode_s.max(f64::MIN_POSITIVE);
     report.peak_rss_bytes = of_process("VmHWM");
+    let kept = 1.0 - report.achieved_ratio;
+    let predicted = PeakMemory::of_prefill(folder.config(), kind, report.context_tokens as u64, kept).total();
+    report.memory = meter.beside(u64::try_from(predicted)?);
     if args.json {
         return print(&format!("{}\n", serde_json::to_string(&report)?));
     }
     eprintln!(
-        "{}, {} at ratio {:.2}: {} context tokens in {} of {}; prefill {:.2} s, decode {:.1} tokens/s",
+        "{}, {} at ratio {:.2}: {} context tokens in {} of {}; prefill {:.2} s, decode {:.1} tokens/s; {}",
         report.model,
         report.press,
         report.ratio.unwrap_or(report.achieved_ratio),
@@ -138,6 +147,7 @@ pub fn ask(args: &AskArgs) -> Result<()> {
         bytes(u128::from(report.cache.uncompressed_bytes)),
         report.timings.prefill_s,
         report.timings.decode_tokens_per_s,
+        report.memory,
     );
     Ok(())
 }

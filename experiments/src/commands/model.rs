@@ -79,7 +79,7 @@ fn info(folder: &ModelFolder, context: Option<u64>, dtype: DtypeChoice) -> Strin
          weights        {weights} in {kind:?}\n\
          KV per token   {per_token} in {kind:?}\n\
          {tokens} tokens: KV cache {cache}, with the weights {total}\n\
-         prefill        peak {peak}: weights, hidden states {hidden_states}, one layer's queries, keys and values {layer}, \
+         prefill        peak {peak}: weights, hidden states {hidden_states}, one layer's keys and values with a slice of tokens {layer}, \
          and what presses keep of the KV cache, here all\n",
         name = folder.name(),
         path = folder.path().display(),

@@ -38,11 +38,14 @@ pub fn run(args: &RunArgs) -> Result<()> {
     eprintln!("{told}");
     let (samples, regime) = (job.samples(), job.regime());
     let mut live = if args.quiet { Live::hidden() } else { Live::on_terminal() };
+    let meter = job.memory_meter();
     let records = job.run(&planned, &mut folder, &mut live)?;
+    let peak = meter.beside(told.forecast.peak_bytes);
+    folder.write_json("memory.json", &peak)?;
     print(&terminal::text(&compare(&[Run::read(folder.path())?])))?;
     report_errors(&records);
     eprintln!(
-        "{samples} samples, question {regime}, positions count from the uncompressed context unless a press moves keys; {}",
+        "{samples} samples, {peak}, question {regime}, positions count from the uncompressed context unless a press moves keys; {}",
         folder.path().join("answers.jsonl").display()
     );
     if !records.is_empty() && records.iter().all(|record| record.error.is_some()) {

@@ -1,5 +1,5 @@
 //! The folder of a run: `plan.json`, `machine.json`, the journal `answers.jsonl`, what stands beside them, and
-//! `metrics.json` at the end.
+//! `metrics.json` and `memory.json` at the end.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};

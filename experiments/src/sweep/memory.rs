@@ -1,13 +1,11 @@
 //! What a run holds in memory, and how much of it may live at once.
 
-use pressroom::model::LlamaConfig;
+use pressroom::model::{LlamaConfig, PrefillCost};
 use pressroom::plan::SessionPlan;
 use tch::Kind;
 
 use super::unit::{Due, Unit};
-
-/// Tokens that the model's MLP takes at a time.
-const SLICE: usize = 2048;
+use crate::task::{Sample, Turn};
 
 /// What things take, in bytes, and what they may take together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,27 +14,23 @@ pub struct Memory {
     pub budget: u64,
     /// The weights.
     pub weights: u64,
-    /// Keys and values of a token.
-    kv_token: u64,
-    /// What a prefill holds of a token: the residual stream twice, and one layer's queries, keys, values and output.
-    prefill_token: u64,
-    /// What it holds of a token of the slice that it is at.
-    slice_token: u64,
+    /// What a token takes.
+    cost: PrefillCost,
+    /// Whether a prefill's full cache is held to its end.
+    full: bool,
 }
 
 impl Memory {
-    /// For a model of this shape in this number format.
-    pub fn new(config: &LlamaConfig, kind: Kind, budget: u64) -> Self {
-        let element = kind.elt_size_in_bytes() as u64;
-        let bytes = |elements: u128| u64::try_from(elements).unwrap_or(u64::MAX).saturating_mul(element);
-        let width = |elements: i64| elements.unsigned_abs() * element;
-        let attention = width((2 * config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim);
+    /// For sessions of a model of this shape in this number format.
+    pub fn new(config: &LlamaConfig, kind: Kind, budget: u64, sessions: &[SessionPlan], samples: &[Sample]) -> Self {
+        let weights = config.parameters() * kind.elt_size_in_bytes() as u128;
         Self {
             budget,
-            weights: bytes(config.parameters()),
-            kv_token: bytes(config.kv_elements_per_token()),
-            prefill_token: 2 * width(config.hidden_size) + attention,
-            slice_token: width(3 * config.intermediate_size + 2 * config.hidden_size),
+            weights: u64::try_from(weights).unwrap_or(u64::MAX),
+            cost: PrefillCost::of(config, kind),
+            // Some presses look back at all of it, and continuations are compared with what it says.
+            full: sessions.iter().any(|session| session.pipeline.context().is_some())
+                || samples.iter().flat_map(|sample| &sample.turns).any(Turn::is_continuation),
         }
     }
 
@@ -44,13 +38,13 @@ impl Memory {
     pub fn session(&self, plan: &SessionPlan, context_tokens: usize, answers: impl Iterator<Item = usize>) -> u64 {
         let kept = context_tokens as f64 * (1.0 - plan.ratio.unwrap_or(0.0));
         let tails: usize = answers.map(|tokens| 2 * tokens).sum();
-        (kept.ceil() as u64 + tails as u64) * self.kv_token
+        (kept.ceil() as u64 + tails as u64) * self.cost.cache
     }
 
-    /// What a prefill takes while it runs, the full cache that some presses look back at included.
+    /// What a prefill takes while it runs.
     pub fn prefill(&self, context_tokens: usize) -> u64 {
-        let slice = context_tokens.min(SLICE) as u64 * self.slice_token;
-        context_tokens as u64 * (self.prefill_token + self.kv_token) + slice
+        let tokens = context_tokens as u64;
+        self.cost.of_tokens(tokens) + if self.full { tokens * self.cost.cache } else { 0 }
     }
 
     /// Whether a unit fits beside sessions of `live` bytes.

@@ -81,7 +81,7 @@ fn run(engine: &Engine, plans: &[SessionPlan], samples: &[Sample], regime: Regim
     };
     let mut results = RunFolder::open(folder.path(), &identity).unwrap();
     let options = RunOptions { regime, raw: false, seed: 1, keep_going: false, shard: Shard::ALL };
-    let memory = Memory::new(engine.model.config(), engine.model.kind(), budget);
+    let memory = Memory::new(engine.model.config(), engine.model.kind(), budget, plans, samples);
     let planned = units(&engine.texts, plans, samples, options, memory, &HashSet::new()).unwrap();
     let sweep = Sweep { sessions: plans, samples, options, memory, selections: None };
     let records = sweep.run(engine, &planned, &mut results, &mut Live::hidden()).unwrap();
@@ -127,7 +127,7 @@ fn memory_bounds_what_lives_at_once_and_changes_no_answer() {
     let samples = [sample(CONTEXT, &["WHO?", "WHY?"]), sample(&CONTEXT[5..], &["WHERE?"])];
     let tokens = |run: &Ran| run.records.iter().map(|record| record.token_ids.clone()).collect::<Vec<_>>();
     let all = run(&engine, &plans, &samples, Regime::Hidden, ALL);
-    let memory = Memory::new(engine.model.config(), engine.model.kind(), 0);
+    let memory = Memory::new(engine.model.config(), engine.model.kind(), 0, &plans, &samples);
     let mut prefills = all.prefills;
     for sessions in [4, 2, 1] {
         // What the weights, the prefill and so many uncompressed sessions with two answers take.

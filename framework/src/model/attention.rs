@@ -96,12 +96,10 @@ impl Attention {
     }
 }
 
-/// Attention weights of the last `count` queries over all keys, float32 `[heads, count, tokens]`.
-pub(super) fn attention_weights(queries: &Tensor, keys: &Tensor, count: i64) -> Result<Tensor> {
-    let (heads, tokens, head_dim) = queries.size3()?;
-    let kv_heads = keys.size3()?.0;
-    let last = queries.f_narrow(1, tokens - count, count)?;
-    let grouped = last.f_reshape([kv_heads, heads / kv_heads * count, head_dim])?;
+/// Attention weights of the queries of the last tokens over all keys, float32 `[heads, queries, tokens]`.
+pub(super) fn attention_weights(queries: &Tensor, keys: &Tensor) -> Result<Tensor> {
+    let ((heads, count, head_dim), (kv_heads, tokens, _)) = (queries.size3()?, keys.size3()?);
+    let grouped = queries.f_reshape([kv_heads, heads / kv_heads * count, head_dim])?;
     let hidden = Tensor::f_ones([count, tokens], (Kind::Bool, keys.device()))?.f_triu(tokens - count + 1)?;
     grouped
         .f_bmm(&keys.f_transpose(1, 2)?)
@@ -118,7 +116,7 @@ pub(super) fn attention_sums(queries: &Tensor, keys: &Tensor) -> Result<Tensor> 
     let sums = Tensor::f_zeros([heads, tokens], (Kind::Float, keys.device()))?;
     for start in (0..tokens).step_by(BLOCK as usize) {
         let end = (start + BLOCK).min(tokens);
-        let weights = attention_weights(&queries.f_narrow(1, 0, end)?, &keys.f_narrow(1, 0, end)?, end - start)?;
+        let weights = attention_weights(&queries.f_narrow(1, start, end - start)?, &keys.f_narrow(1, 0, end)?)?;
         let block = weights.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
         let mut seen = sums.f_narrow(1, 0, end)?;
         let _ = seen.f_add_(&block)?;

@@ -15,8 +15,8 @@ pub struct ContextLayer<'m> {
     pub(super) rotary: &'m Rotary,
     /// `[hidden, heads * head_dim]`
     pub(super) output_projection: &'m Tensor,
-    /// After rotary embedding, `[heads, tokens, head_dim]`; `None` where nothing reads them.
-    pub(super) queries: Option<Tensor>,
+    /// Queries after rotary embedding, slice after slice `[heads, n, head_dim]`, as far as they are needed.
+    pub(super) queries: Vec<Tensor>,
     /// After rotary embedding, `[kv_heads, tokens, head_dim]`
     pub(super) keys: Tensor,
     /// `[kv_heads, tokens, head_dim]`
@@ -34,43 +34,52 @@ impl<'m> ContextLayer<'m> {
     /// More is needed than was kept of the projections.
     pub fn view(&self, needs: Needs) -> Result<LayerView<'m>> {
         let tokens = self.keys.size3()?.1;
-        let queries = || self.queries.as_ref().ok_or_else(|| Error::input("queries of this layer were not kept"));
         let mut parts = Materialised::default();
         if needs.output_projection {
             parts.output_projection = Some(self.output_projection.shallow_clone());
         }
         if needs.hidden_states {
-            parts.hidden_states = Some(joined(&self.hidden_states, tokens)?.f_unsqueeze(0)?);
+            parts.hidden_states = Some(joined(&self.hidden_states, 0, tokens)?.f_unsqueeze(0)?);
         }
         if needs.queries != Span::None {
-            let last = joined(&self.unrotated, needs.queries.of(tokens))?;
+            let last = joined(&self.unrotated, 0, needs.queries.of(tokens))?;
             parts.queries = Some(last.f_transpose(0, 1)?.f_contiguous()?.f_unsqueeze(0)?);
         }
         if needs.attention != Span::None {
-            let weights = attention_weights(queries()?, &self.keys, needs.attention.of(tokens))?;
+            let last = joined(&self.queries, 1, needs.attention.of(tokens))?;
+            let weights = attention_weights(&last, &self.keys)?;
             parts.attention = Some(weights.f_unsqueeze(0)?);
         }
         if needs.attention_sums {
-            parts.attention_sums = Some(attention_sums(queries()?, &self.keys)?.f_unsqueeze(0)?);
+            parts.attention_sums =
+                Some(attention_sums(&joined(&self.queries, 1, tokens)?, &self.keys)?.f_unsqueeze(0)?);
         }
         let (keys, values) = (self.keys.f_unsqueeze(0)?, self.values.f_unsqueeze(0)?);
         LayerView::new(self.index, self.geometry, keys, values, parts, self.rotary)
     }
 }
 
-/// The last `count` rows of slices that follow one another.
-fn joined(slices: &[Tensor], count: i64) -> Result<Tensor> {
+/// The rows of a slice, which lie along `dim`, that are among the last `due` of `tokens`; `start` is the slice's first.
+pub(super) fn late(rows: &Tensor, dim: i64, start: i64, due: i64, tokens: i64) -> Result<Option<Tensor>> {
+    let length = rows.size().get(dim as usize).copied().unwrap_or(0);
+    let count = (start + length - (tokens - due)).min(length);
+    Ok(if count > 0 { Some(rows.f_narrow(dim, length - count, count)?) } else { None })
+}
+
+/// The last `count` rows of slices that follow one another along `dim`.
+fn joined(slices: &[Tensor], dim: i64, count: i64) -> Result<Tensor> {
     let (mut last, mut due) = (Vec::new(), count);
     for slice in slices.iter().rev() {
-        let rows = slice.size()[0];
+        let rows = slice.size()[dim as usize];
         let own = rows.min(due);
         if own > 0 {
-            last.insert(0, slice.f_narrow(0, rows - own, own)?);
+            last.insert(0, slice.f_narrow(dim, rows - own, own)?);
         }
         due -= own;
     }
     match &last[..] {
+        _ if due > 0 => Err(Error::input(format!("{due} of {count} tokens of this layer were not kept"))),
         [one] => Ok(one.shallow_clone()),
-        several => Ok(Tensor::f_cat(several, 0)?),
+        several => Ok(Tensor::f_cat(several, dim)?),
     }
 }

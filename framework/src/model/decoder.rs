@@ -1,28 +1,28 @@
-//! The decoder: prefill of a context for any number of subscribers, and steps over caches.
+//! The decoder: its weights, and steps over caches; [`prefill`] reads contexts.
 
 mod plain;
+mod prefill;
 
 use indicatif::ProgressBar;
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{Attention, Linear, Projected, rotate_into};
+use super::attention::{Attention, Linear, Projected};
 use super::config::LlamaConfig;
-use super::context_layer::ContextLayer;
 use super::folder::ModelFolder;
 use super::placement::Placement;
 use super::rope::Rotary;
 use super::weights::Weights;
 use crate::cache::{KvCache, LayerCache};
 use crate::error::{During, Error, Result};
-use crate::hooks::{self, AttentionHook};
-use crate::press::{Needs, Span, StepHook, StepView};
-use crate::view::{Geometry, LayerView, union_of};
-use pressroom_kernels::attention::{attend_context, attend_parts, default_scale};
+use crate::hooks;
+use crate::press::{StepHook, StepView};
+use crate::view::Geometry;
+use pressroom_kernels::attention::{attend_parts, default_scale};
 use pressroom_kernels::{gate, linear, norm, rotary};
 
 pub use plain::Sensitivity;
 
-/// Tokens per slice of the token-wise parts of a prefill: bounds the width of the MLP's activations.
+/// Tokens that a prefill takes at a time: bounds queries, attention and the MLP's activations.
 pub(super) const SLICE: i64 = 2048;
 
 /// Where and how weights are loaded.
@@ -146,131 +146,6 @@ impl Llama {
     pub fn empty_cache(&self) -> Result<KvCache> {
         let layer = |index| LayerCache::empty(self.geometry, self.kind, self.placement.layer(index));
         Ok(KvCache::from_layers((0..self.layers.len()).map(layer).collect::<Result<_>>()?, 0))
-    }
-
-    /// Runs a context through the model once, for all `hooks`: after each layer's attention every hook sees the
-    /// layer's full keys and values, which are then dropped. `seed` is what random presses derive theirs from.
-    ///
-    /// Gives for each hook whether it went through; a failed hook does not disturb the others.
-    ///
-    /// # Errors
-    /// The context is empty, holds an unknown token id, or an operation of the model itself fails.
-    pub fn prefill(&self, tokens: &[i64], seed: u64, hooks: &mut [&mut dyn AttentionHook]) -> Result<Vec<Result<()>>> {
-        self.prefill_visible(tokens, 0, seed, hooks)
-    }
-
-    /// [`Self::prefill`] of a context whose last `question_tokens` tokens are a visible question.
-    ///
-    /// # Errors
-    /// As [`Self::prefill`].
-    pub fn prefill_visible(
-        &self,
-        tokens: &[i64],
-        question_tokens: usize,
-        seed: u64,
-        hooks: &mut [&mut dyn AttentionHook],
-    ) -> Result<Vec<Result<()>>> {
-        let _guard = tch::no_grad_guard();
-        let mut outcomes: Vec<Result<()>> = hooks.iter().map(|_| Ok(())).collect();
-        let mut stream = self.embed(tokens)?;
-        let mut tables = self.context_tables(tokens.len())?;
-        for index in 0..self.layers.len() {
-            (stream, tables) = self.bring(index, stream, tables)?;
-            let wanted: Vec<Option<Needs>> = hooks
-                .iter()
-                .zip(&outcomes)
-                .map(|(hook, outcome)| if outcome.is_ok() { hook.needs(index) } else { None })
-                .collect();
-            let needs = union_of(wanted.iter().flatten().copied());
-            let (next, view) = self.prefill_layer(index, stream, &tables, needs)?;
-            let view = view.with_seed(seed).with_question(question_tokens as i64);
-            for ((hook, outcome), wanted) in hooks.iter_mut().zip(&mut outcomes).zip(&wanted) {
-                if wanted.is_some() {
-                    *outcome = hooks::call(*hook, &view);
-                }
-            }
-            stream = next;
-        }
-        Ok(outcomes)
-    }
-
-    /// One layer over a whole context, `stream` being `[tokens, hidden]`, which is written over.
-    fn prefill_layer(
-        &self,
-        index: usize,
-        stream: Tensor,
-        tables: &Tables,
-        needs: Needs,
-    ) -> Result<(Tensor, LayerView<'_>)> {
-        // Nothing reads the residual stream after the last layer of a prefill.
-        let last = index + 1 == self.layers.len();
-        let rotates = !last || needs.attention != Span::None || needs.attention_sums;
-        let mut context = self.project_context(index, &stream, tables, needs, rotates)?;
-        let view = context.view(needs)?;
-        let queries = match context.queries.take() {
-            Some(queries) if !last => queries,
-            _ => return Ok((stream, view)),
-        };
-        let attended = attend_context(&queries, &context.keys, &context.values)
-            .during("attention over the context", &[&queries, &context.keys])?;
-        drop((queries, context));
-        Ok((self.finish_layer(&self.layers[index], stream, &attended)?, view))
-    }
-
-    /// The first layer of a context, with what presses that read `needs` see of it: to try presses on a layer without
-    /// a prefill of the whole model.
-    ///
-    /// # Errors
-    /// As [`Self::prefill`].
-    pub fn first_layer(&self, tokens: &[i64], needs: Needs) -> Result<ContextLayer<'_>> {
-        let _guard = tch::no_grad_guard();
-        let stream = self.embed(tokens)?;
-        self.project_context(0, &stream, &self.context_tables(tokens.len())?, needs, true)
-    }
-
-    /// Rotary tables of the first `tokens` positions, on the first layer's device.
-    fn context_tables(&self, tokens: usize) -> Result<Tables> {
-        let positions = Tensor::f_arange(tokens as i64, (Kind::Int64, self.placement.layer(0)))?;
-        self.rotary().tables(&positions, self.kind)
-    }
-
-    /// Projections of one layer over a whole context, in slices of tokens; of the queries rotated ones if it `rotates`,
-    /// and raw ones if `needs` reads any.
-    fn project_context(
-        &self,
-        index: usize,
-        stream: &Tensor,
-        tables: &Tables,
-        needs: Needs,
-        rotates: bool,
-    ) -> Result<ContextLayer<'_>> {
-        let (layer, tokens) = (&self.layers[index], stream.size2()?.0);
-        let Geometry { heads, kv_heads, head_dim, .. } = self.geometry;
-        let by_head = |heads: i64| Tensor::f_empty([heads, tokens, head_dim], (self.kind, stream.device()));
-        let (keys, values) = (by_head(kv_heads)?, by_head(kv_heads)?);
-        let queries = if rotates { Some(by_head(heads)?) } else { None };
-        let (mut unrotated, mut hidden_states) = (vec![], vec![]);
-        for start in (0..tokens).step_by(SLICE as usize) {
-            let length = SLICE.min(tokens - start);
-            let normed = self.rms_norm(&stream.f_narrow(0, start, length)?, &layer.input_norm)?;
-            let projected = layer.attention.project(&normed)?;
-            let tables = (tables.0.f_narrow(0, start, length)?, tables.1.f_narrow(0, start, length)?);
-            let own = |all: &Tensor| all.f_narrow(1, start, length)?.f_transpose(0, 1);
-            rotate_into(&projected.keys, &tables, &own(&keys)?)?;
-            own(&values)?.f_copy_(&projected.values)?;
-            if let Some(queries) = &queries {
-                rotate_into(&projected.queries, &tables, &own(queries)?)?;
-            }
-            if needs.queries != Span::None {
-                unrotated.push(projected.queries);
-            }
-            if needs.hidden_states {
-                hidden_states.push(normed);
-            }
-        }
-        let (geometry, rotary) = (self.geometry, self.rotary_of(index));
-        let output_projection = layer.attention.output_weight();
-        Ok(ContextLayer { index, geometry, rotary, output_projection, queries, keys, values, unrotated, hidden_states })
     }
 
     /// Runs new tokens of a batch of sequences through the model, appending to their caches. Sequences are
@@ -397,8 +272,7 @@ impl Llama {
         if tokens <= SLICE {
             return self.finish_slice(layer, &stream, attended);
         }
-        for start in (0..tokens).step_by(SLICE as usize) {
-            let length = SLICE.min(tokens - start);
+        for (start, length) in slices(tokens) {
             let mut own = stream.f_narrow(0, start, length)?;
             own.f_copy_(&self.finish_slice(layer, &own, &attended.f_narrow(0, start, length)?)?)?;
         }
@@ -415,6 +289,11 @@ impl Llama {
     fn rms_norm(&self, input: &Tensor, weight: &Tensor) -> Result<Tensor> {
         norm::rms_norm(input, weight, self.config.rms_norm_eps).during("RMSNorm", &[input, weight])
     }
+}
+
+/// First token and number of tokens of each slice of `tokens` tokens.
+fn slices(tokens: i64) -> impl Iterator<Item = (i64, i64)> {
+    (0..tokens).step_by(SLICE as usize).map(move |start| (start, SLICE.min(tokens - start)))
 }
 
 impl Layer {

@@ -5,7 +5,7 @@ use tch::Kind;
 use super::LlamaConfig;
 use super::decoder::SLICE;
 
-/// Bytes that are in use at the peak of a prefill with its caches, which is in a layer's attention over the context.
+/// Bytes that are in use at the peak of a prefill with its caches, which is in a layer's last slice of tokens.
 /// Left out is what presses ask for beyond keys and values, and what libtorch keeps for its own use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeakMemory {
@@ -13,7 +13,7 @@ pub struct PeakMemory {
     pub weights: u128,
     /// Hidden states of all tokens, and the tables of their positions.
     pub hidden_states: u128,
-    /// Queries, keys, values and attention of one layer; of the last slice of tokens, what the projections make them of.
+    /// Keys and values of one layer, and what is made of the tokens of a slice.
     pub layer: u128,
     /// What the caches of all layers keep.
     pub caches: u128,
@@ -23,24 +23,61 @@ impl PeakMemory {
     /// Of a context of `tokens` tokens, `kept` of whose KV pairs stay: 1 for one uncompressed cache; caches of several
     /// presses and ratios add up.
     pub fn of_prefill(config: &LlamaConfig, kind: Kind, tokens: u64, kept: f64) -> Self {
-        let element = kind.elt_size_in_bytes() as u128;
-        let (tokens, wide) = (u128::from(tokens), |value: i64| value as u128);
-        let heads = wide(config.num_attention_heads) * wide(config.head_dim);
-        let kv_heads = wide(config.num_key_value_heads) * wide(config.head_dim);
-        let slice = tokens.min(wide(SLICE));
-        // Attention holds queries and its output; before it, a slice is normalised and projected.
-        let layer = tokens * (2 * heads + 2 * kv_heads) + slice * wide(config.hidden_size);
-        let full = config.kv_elements_per_token() * tokens * element;
+        let cost = PrefillCost::of(config, kind);
+        let tokens = u128::from(tokens);
         Self {
-            weights: config.parameters() * element,
-            hidden_states: tokens * (wide(config.hidden_size) + 2 * wide(config.head_dim)) * element,
-            layer: layer * element,
-            caches: (full as f64 * kept) as u128,
+            weights: config.parameters() * kind.elt_size_in_bytes() as u128,
+            hidden_states: tokens * u128::from(cost.hidden_states),
+            layer: cost.layer(tokens),
+            caches: (u128::from(cost.cache) as f64 * tokens as f64 * kept) as u128,
         }
     }
 
     /// All of it.
     pub fn total(&self) -> u128 {
         self.weights + self.hidden_states + self.layer + self.caches
+    }
+}
+
+/// Bytes that a prefill holds of each token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefillCost {
+    /// Its hidden states and the tables of its position.
+    hidden_states: u64,
+    /// Its keys and values at one layer.
+    pairs: u64,
+    /// What is made of it while its slice is at work.
+    slice: u64,
+    /// Its keys and values at all layers.
+    pub cache: u64,
+}
+
+impl PrefillCost {
+    /// Of a model of this shape in this number format.
+    pub fn of(config: &LlamaConfig, kind: Kind) -> Self {
+        let bytes = |elements: i64| elements.unsigned_abs().saturating_mul(kind.elt_size_in_bytes() as u64);
+        let (hidden, head_dim) = (config.hidden_size, config.head_dim);
+        let (queries, pairs) = (config.num_attention_heads * head_dim, 2 * config.num_key_value_heads * head_dim);
+        // Normalised, projected and rotated; then, beside attention: the residual stream, what the MLP takes, its two
+        // products and theirs, and the next residual stream.
+        let attention = hidden + 2 * queries + pairs;
+        let mlp = queries + 2 * hidden + 3 * config.intermediate_size;
+        Self {
+            hidden_states: bytes(hidden + 2 * head_dim),
+            pairs: bytes(pairs),
+            slice: bytes(attention.max(mlp)),
+            cache: bytes(pairs * config.num_hidden_layers as i64),
+        }
+    }
+
+    /// All but the weights of a prefill of `tokens` tokens, of which nothing is kept.
+    pub fn of_tokens(&self, tokens: u64) -> u64 {
+        tokens
+            .saturating_mul(self.hidden_states)
+            .saturating_add(u64::try_from(self.layer(tokens.into())).unwrap_or(u64::MAX))
+    }
+
+    fn layer(&self, tokens: u128) -> u128 {
+        tokens * u128::from(self.pairs) + tokens.min(SLICE as u128) * u128::from(self.slice)
     }
 }

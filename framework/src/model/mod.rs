@@ -23,7 +23,7 @@ pub use context_layer::ContextLayer;
 pub use decoder::{Llama, LoadOptions, Sensitivity, Step};
 pub(crate) use folder::checkout_home;
 pub use folder::{GenerationConfig, ModelFolder, known_models, models_home};
-pub use memory::PeakMemory;
+pub use memory::{PeakMemory, PrefillCost};
 pub use placement::Placement;
 pub use rope::Rotary;
 pub use tokenizer::{TextTokenizer, TokenStream};

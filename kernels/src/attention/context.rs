@@ -1,7 +1,8 @@
 //! Causal attention of a whole context over itself, in tiles with an online softmax.
 
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
+use super::flash;
 use super::partial::{self, Merge, soften};
 use super::tile::{self, ROWS};
 use crate::dispatch::{Choice, Level, for_kind, for_level};
@@ -16,22 +17,22 @@ const QUERIES: usize = 16 * ROWS;
 /// Keys whose logits are held at a time: a multiple of every panel's columns.
 const KEYS: usize = 128;
 
-/// Causal attention of a context over itself.
+/// Causal attention of a context, or of the last tokens of one, over itself.
 ///
-/// * `queries`: `[heads, tokens, head_dim]`, after rotary embedding. Consecutive query heads share a KV head
-///   (grouped-query attention); keys are not repeated.
+/// * `queries`: `[heads, n, head_dim]` of the last `n` tokens, after rotary embedding. Consecutive query heads share a KV
+///   head (grouped-query attention); keys are not repeated.
 /// * `keys`, `values`: `[kv_heads, tokens, head_dim]`
 ///
-/// Gives `[tokens, heads * head_dim]` in the queries' dtype. Logits are scaled by [`super::default_scale`]; the softmax
+/// Gives `[n, heads * head_dim]` in the queries' dtype. Logits are scaled by [`super::default_scale`]; the softmax
 /// runs in float32.
 ///
 /// # Errors
 /// The shapes do not fit.
 pub fn attend_context(queries: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Tensor, TchError> {
-    let (heads, tokens, head_dim) = queries.size3()?;
-    let (kv_heads, _, _) = keys.size3()?;
+    let (heads, own, head_dim) = queries.size3()?;
+    let (kv_heads, tokens, _) = keys.size3()?;
     let size = [kv_heads, tokens, head_dim];
-    if keys.size() != size || values.size() != size || kv_heads == 0 || heads % kv_heads != 0 {
+    if keys.size() != size || values.size() != size || own > tokens || kv_heads == 0 || heads % kv_heads != 0 {
         return Err(TchError::Shape(format!(
             "queries {:?}, keys {:?}, values {:?}",
             queries.size(),
@@ -40,49 +41,59 @@ pub fn attend_context(queries: &Tensor, keys: &Tensor, values: &Tensor) -> Resul
         )));
     }
     let alike = [keys, values].iter().all(|operand| operand.kind() == queries.kind());
-    if let Choice::Kernels(level) = Choice::of([Some(queries), Some(keys), Some(values)])?
-        && alike
-        && let Some(output) = on(level, queries, keys, values)?
-    {
-        return Ok(output);
+    let output = match Choice::of([Some(queries), Some(keys), Some(values)])? {
+        Choice::Kernels(level) if alike => on(level, queries, keys, values)?,
+        Choice::Gpu(_) if alike => flash::attend(queries, keys, values)?,
+        _ => None,
+    };
+    match output {
+        Some(output) => Ok(output),
+        None => reference(queries, keys, values),
     }
-    reference(queries, keys, values)
 }
 
 /// With torch operations.
 pub(super) fn reference(queries: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Tensor, TchError> {
-    let (heads, tokens, head_dim) = queries.size3()?;
+    let ((heads, own, head_dim), (kv_heads, tokens, _)) = (queries.size3()?, keys.size3()?);
     let batched = |data: &Tensor| data.f_unsqueeze(0);
-    let grouped = heads != keys.size3()?.0;
+    // Libtorch's own causal mask is for as many queries as keys.
+    let mask = match own < tokens {
+        true => Some(Tensor::f_ones([own, tokens], (Kind::Bool, keys.device()))?.f_tril(tokens - own)?),
+        false => None,
+    };
     let (queries, keys, values) = (batched(queries)?, batched(keys)?, batched(values)?);
-    Tensor::f_scaled_dot_product_attention::<&Tensor>(&queries, &keys, &values, None, 0.0, true, None, grouped)?
+    let (causal, grouped) = (mask.is_none(), heads != kv_heads);
+    Tensor::f_scaled_dot_product_attention(&queries, &keys, &values, mask, 0.0, causal, None, grouped)?
         .f_squeeze_dim(0)?
         .f_transpose(0, 1)?
-        .f_reshape([tokens, heads * head_dim])
+        .f_reshape([own, heads * head_dim])
 }
 
 /// `None` where no kernel knows the dtype.
 pub(super) fn on(level: Level, queries: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Option<Tensor>, TchError> {
-    let (heads, tokens, head_dim) = queries.size3()?;
-    let output = Tensor::f_empty([tokens, heads * head_dim], (queries.kind(), queries.device()))?;
+    let (heads, own, head_dim) = queries.size3()?;
+    let output = Tensor::f_empty([own, heads * head_dim], (queries.kind(), queries.device()))?;
     let done = for_level!(level, I => for_kind!(queries.kind(), E => run::<I, E>(queries, keys, values, &output)));
     Ok(done.transpose()?.map(|()| output))
 }
 
 fn run<I: Isa, E: Element>(queries: &Tensor, keys: &Tensor, values: &Tensor, output: &Tensor) -> Result<(), TchError> {
     let (queries, output) = (Rows::<E>::of(queries)?, RowsMut::<E>::of(output)?);
-    let (keys, values) = (keys.f_contiguous()?, values.f_contiguous()?);
-    let (keys, values) = (elements::<E>(&keys)?, elements::<E>(&values)?);
-    let ([heads, tokens], head_dim) = (queries.extents(), queries.width());
-    if tokens * head_dim == 0 {
+    let (kv_heads, tokens, _) = keys.size3()?;
+    let ([heads, own], head_dim) = (queries.extents(), queries.width());
+    if own * head_dim == 0 {
         return Ok(());
     }
+    let (group, tokens) = (heads / kv_heads as usize, tokens as usize);
     let per_head = tokens * head_dim;
-    let group = heads / (keys.len() / per_head);
     let shape = Panels::new::<I, E>(head_dim);
     let blocks = tokens.div_ceil(KEYS);
     let mut packed = vec![E::from_f32(0.0).factor::<I>(); blocks * shape.block];
-    for (head, (keys, values)) in keys.chunks_exact(per_head).zip(values.chunks_exact(per_head)).enumerate() {
+    for head in 0..kv_heads {
+        // A head's rows lie side by side where a context is being read, and there is room for more of them.
+        let side = |all: &Tensor| all.f_get(head)?.f_contiguous();
+        let (keys, values) = (side(keys)?, side(values)?);
+        let (head, keys, values) = (head as usize, elements::<E>(&keys)?, elements::<E>(&values)?);
         let scratch = Scratch::of(&mut packed);
         threads::for_each(blocks, |block| {
             let own = block * KEYS * head_dim..per_head.min((block + 1) * KEYS * head_dim);
@@ -90,7 +101,7 @@ fn run<I: Isa, E: Element>(queries: &Tensor, keys: &Tensor, values: &Tensor, out
             let to = unsafe { scratch.part(block * shape.block..(block + 1) * shape.block) };
             shape.pack::<I, E>(&keys[own.clone()], &values[own], to);
         });
-        let strips = tokens.div_ceil(QUERIES);
+        let strips = own.div_ceil(QUERIES);
         threads::for_each(strips * group, |index| {
             // The last queries see the most keys: they come first, so that no thread is left with a long one.
             let first = (strips - 1 - index / group) * QUERIES;
@@ -101,7 +112,8 @@ fn run<I: Isa, E: Element>(queries: &Tensor, keys: &Tensor, values: &Tensor, out
                     queries: &queries,
                     head,
                     first,
-                    tokens,
+                    count: QUERIES.min(own - first),
+                    before: tokens - own,
                     panels: &packed,
                     shape,
                     output: &output,
@@ -150,12 +162,14 @@ impl Panels {
     }
 }
 
-/// Attention of [`QUERIES`] queries of one head.
+/// Attention of up to [`QUERIES`] queries of one head.
 struct Task<'a, I: Isa, E: Element> {
     queries: &'a Rows<'a, E>,
     head: usize,
     first: usize,
-    tokens: usize,
+    count: usize,
+    /// Keys before that of the first query of all.
+    before: usize,
     panels: &'a [E::Factor<I>],
     shape: Panels,
     output: &'a RowsMut<'a, E>,
@@ -168,7 +182,7 @@ impl<I: Isa, E: Element> Kernel<I> for Task<'_, I, E> {
     unsafe fn run(self) {
         let Panels { head_dim, key_words, keys, block } = self.shape;
         let (depth, columns) = (E::depth::<I>(), tile::columns::<I>());
-        let count = QUERIES.min(self.tokens - self.first);
+        let count = self.count;
         let zero = E::from_f32(0.0).factor::<I>();
         let query_stride = key_words * depth;
         // Rows up to whole tiles: those beyond the last query are zeros, and nobody looks at their results.
@@ -185,15 +199,14 @@ impl<I: Isa, E: Element> Kernel<I> for Task<'_, I, E> {
         let mut logits = [[0.0; KEYS]; ROWS];
         let mut weights = [[zero; KEYS]; ROWS];
         let scale = 1.0 / (head_dim as f32).sqrt();
-        let last = self.first + count;
+        // Keys that the first query sees, and the last.
+        let (seen, last) = (self.before + self.first + 1, self.before + self.first + count);
         for first_key in (0..last).step_by(KEYS) {
             let (key_panels, value_panels) = self.panels[first_key / KEYS * block..][..block].split_at(keys);
             for (strip, partials) in partials.chunks_exact_mut(ROWS * (width + 2)).enumerate() {
-                let query = self.first + strip * ROWS;
-                // Query `i` sees keys `0..=i`.
-                let visible = |row: usize| (query + row + 1).saturating_sub(first_key).min(KEYS);
+                let visible = |row: usize| (seen + strip * ROWS + row).saturating_sub(first_key).min(KEYS);
                 let most = visible(ROWS - 1);
-                if query >= last || most == 0 {
+                if strip * ROWS >= count || most == 0 {
                     continue;
                 }
                 let mut factors = [0.0; ROWS];

@@ -1,4 +1,4 @@
-//! Attention of new tokens on a GPU: what `stream.cu` and `merge.cu` are launched with.
+//! Attention of new tokens on a GPU: what `stream.cu`, `packed.cu` and `merge.cu` are launched with.
 #![allow(unsafe_code, reason = "kernels are trusted with addresses")]
 
 use std::f64::consts::LOG2_E;
@@ -6,32 +6,42 @@ use std::f64::consts::LOG2_E;
 use tch::{Kind, TchError, Tensor};
 
 use super::Sequence;
-use super::geometry::{Plan, rows_of_block};
+use super::geometry::{Plan, Shape, Storage};
 use crate::cuda::{Argument, Machine, Program, Source, element_name, source, upload};
+use crate::quantized::KeySteps;
 
 const STREAM: Source = source!("attention/stream.cu");
+const PACKED: Source = source!("attention/packed.cu");
 const MERGE: Source = source!("attention/merge.cu");
 
 /// Threads of a block.
 const THREADS: u32 = 128;
 
-/// A program that attends over spans of one shape.
-pub(super) fn stream(element: &str, head_dim: i64, key_dim: i64, rows: u32, aligned: bool) -> Program {
-    Program::new(&STREAM, "attend", THREADS)
+/// The program that attends over spans of one shape, `rows` query rows a block.
+fn over(shape: &Shape, element: &str, head_dim: i64, rows: u32) -> Program {
+    let source = if matches!(shape.storage, Storage::Packed(_)) { &PACKED } else { &STREAM };
+    let program = Program::new(source, "attend", THREADS)
         .with("ELEMENT", element)
         .with("HEAD_DIM", head_dim)
-        .with("KEY_DIM", key_dim)
-        .with("ROWS", rows)
-        .with("ALIGNED", aligned)
+        .with("KEY_DIM", shape.key_dim)
+        .with("ROWS", rows);
+    match shape.storage {
+        Storage::Rows { aligned } => program.with("ALIGNED", aligned),
+        Storage::Packed(format) => program
+            .with("BITS", format.bits.count())
+            .with("GROUP", format.group)
+            .with("PER_TOKEN", format.keys == KeySteps::PerToken)
+            .with("HADAMARD", format.hadamard),
+    }
 }
 
 /// The program that merges what those give.
-pub(super) fn merge(element: &str, head_dim: i64) -> Program {
+fn merge(element: &str, head_dim: i64) -> Program {
     Program::new(&MERGE, "merge", THREADS).with("ELEMENT", element).with("HEAD_DIM", head_dim)
 }
 
 /// See [`super::attend_parts`], which has checked that the parts fit. `None` where no kernel knows the dtype.
-pub(super) fn attend(
+pub(crate) fn attend(
     machine: &dyn Machine,
     query: &Tensor,
     sequences: &[Sequence<'_>],
@@ -48,7 +58,7 @@ pub(super) fn attend(
     let query = query.f_contiguous()?;
     let partials = Tensor::f_empty([plan.numbers as i64], (Kind::Float, machine.device()))?;
     let group = (heads / kv_heads) as u32;
-    let (rows, heads) = (rows_of_block(plan.rows()), heads as u32);
+    let heads = heads as u32;
     // 2 is the base of the weights.
     let scale = (scale * LOG2_E) as f32;
     for (shape, spans) in &plan.spans {
@@ -57,7 +67,8 @@ pub(super) fn attend(
             continue;
         }
         let table = upload(machine, spans)?;
-        let program = stream(element, head_dim, shape.key_dim, rows, shape.aligned);
+        let rows = shape.rows_of_block(plan.rows());
+        let program = over(shape, element, head_dim, rows);
         let arguments = [
             Argument::of(&table),
             Argument::of(&query),
@@ -89,14 +100,32 @@ pub(super) fn attend(
 /// Programs of the shapes that models have.
 #[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
+    use crate::quantized::{Bits, Format};
+
     let mut programs = Vec::new();
     for element in ["float", "bf16", "f16"] {
         for (head_dim, key_dim, rows, aligned) in
             [(64, 64, 4, true), (128, 128, 4, true), (128, 64, 2, true), (256, 256, 4, true), (80, 80, 1, false)]
         {
-            programs.push(stream(element, head_dim, key_dim, rows, aligned));
+            let shape = Shape { key_dim, storage: Storage::Rows { aligned } };
+            programs.push(over(&shape, element, head_dim, rows));
         }
         programs.push(merge(element, 128));
+    }
+    let kivi = |bits| Format { bits, group: 64, keys: KeySteps::PerChannel, hadamard: false };
+    let turned = |bits| Format { keys: KeySteps::PerToken, hadamard: true, ..kivi(bits) };
+    for (element, head_dim, key_dim, format) in [
+        ("float", 128, 128, kivi(Bits::Four)),
+        ("f16", 80, 80, Format { group: 48, ..turned(Bits::Two) }),
+        ("bf16", 128, 128, kivi(Bits::Eight)),
+        ("bf16", 128, 128, kivi(Bits::Four)),
+        ("bf16", 128, 128, kivi(Bits::Two)),
+        ("bf16", 128, 64, turned(Bits::Four)),
+        ("bf16", 64, 64, kivi(Bits::Four)),
+        ("bf16", 256, 256, turned(Bits::Eight)),
+    ] {
+        let shape = Shape { key_dim, storage: Storage::Packed(format) };
+        programs.push(over(&shape, element, head_dim, shape.rows_of_block(1)));
     }
     programs
 }

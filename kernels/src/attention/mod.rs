@@ -6,6 +6,7 @@
 
 mod chunk;
 mod context;
+mod flash;
 mod geometry;
 mod gpu;
 mod packed;
@@ -20,10 +21,10 @@ mod tile;
 
 pub use context::attend_context;
 #[cfg(test)]
-pub(crate) use gpu::programs;
-#[cfg(test)]
-pub(crate) use parts::on;
+pub(crate) use gpu::{attend as attend_on_gpu, programs};
 pub use parts::{Extent, Part, Sequence, attend_parts};
+#[cfg(test)]
+pub(crate) use parts::{by_states, on};
 pub use reference::{attend, attend_ragged};
 pub use state::AttentionState;
 

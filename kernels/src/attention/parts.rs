@@ -95,20 +95,19 @@ pub fn attend_parts(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64, s
         })
     };
     let alike = rows().flatten().all(|tensor| tensor.kind() == query.kind() && tensor.is_contiguous());
-    // Codes have no kernel on a GPU yet.
-    let packed =
-        sequences.iter().flat_map(|sequence| &sequence.parts).any(|part| matches!(part, Part::Quantized { .. }));
-    match Choice::of(std::iter::once(query).chain(rows().flatten()).map(Some))? {
+    let codes = sequences.iter().flat_map(|sequence| &sequence.parts).filter_map(|part| match part {
+        Part::Quantized { store, .. } => Some(store.tensors().map(|(_, tensor)| tensor)),
+        _ => None,
+    });
+    match Choice::of(std::iter::once(query).chain(rows().flatten()).chain(codes.flatten()).map(Some))? {
         Choice::Kernels(level) if alike => match on(level, query, sequences, kv_heads, scale)? {
             Some(output) => Ok(output),
             None => by_states(query, sequences, scale),
         },
-        Choice::Gpu(index) if alike && !packed => {
-            match gpu::attend(cuda::gpu(index)?, query, sequences, kv_heads, scale)? {
-                Some(output) => Ok(output),
-                None => by_states(query, sequences, scale),
-            }
-        }
+        Choice::Gpu(index) if alike => match gpu::attend(cuda::gpu(index)?, query, sequences, kv_heads, scale)? {
+            Some(output) => Ok(output),
+            None => by_states(query, sequences, scale),
+        },
         _ => by_states(query, sequences, scale),
     }
 }
@@ -210,7 +209,7 @@ fn quantized(
 }
 
 /// With torch operations, part by part.
-pub(super) fn by_states(query: &Tensor, sequences: &[Sequence<'_>], scale: f64) -> Result<Tensor, TchError> {
+pub(crate) fn by_states(query: &Tensor, sequences: &[Sequence<'_>], scale: f64) -> Result<Tensor, TchError> {
     let (tokens, heads, head_dim) = query.size3()?;
     let mut outputs = Vec::with_capacity(sequences.len());
     let mut start = 0;

@@ -3,47 +3,28 @@
 // Constants: ELEMENT, the dtype; HEAD_DIM; KEY_DIM, the channels of a key; ROWS, the query rows of a block; ALIGNED,
 // whether rows start at multiples of 16 bytes.
 //
-// A block attends with ROWS query rows over a chunk of the keys of one KV head: blockIdx.z is the span of keys,
-// blockIdx.y the tile of rows, blockIdx.x the chunk. Each warp runs an online softmax over tiles of 32 keys of its own:
-// logits with a few lanes to a key, weights with a lane to a key, values with a few lanes to a value again. Every key
-// and value is read once, straight from memory to registers. At the end the warps' results merge in shared memory.
-#include "cuda/rows.cuh"
+// Each warp of a block runs an online softmax over tiles of 32 keys of its own: logits with a few lanes to a key, weights
+// with a lane to a key, values with a few lanes to a value again. Every key and value is read once, straight from memory
+// to registers. At the end the warps' results merge in shared memory.
+#include "attention/span.cuh"
 
-// As gpu.rs writes it.
-struct Span {
-    const ELEMENT* keys;    // [length, KEY_DIM]
-    const ELEMENT* values;  // [length, HEAD_DIM]
-    const i64* channels;    // of the keys, [KEY_DIM]; null: all
-    u64 partials;           // first number of the partial results of its first chunk
-    u32 length;             // keys
-    u32 chunk;              // keys of a chunk
-    u32 token;              // first token of the sequence in the batch
-    u32 tokens;             // new tokens of the sequence
-    u32 head;               // first query head of the KV head
-    u32 causal;             // whether the queries belong to the last keys
-};
-
-constexpr u32 WARPS = THREADS / WARP;
 constexpr u32 TILE = WARP;
-constexpr int NUMBERS = HEAD_DIM + 2;
 
 using Keys = Lanes<ELEMENT, KEY_DIM, ALIGNED>;
 using Values = Lanes<ELEMENT, HEAD_DIM, ALIGNED>;
 
-// `query` is [tokens, heads, HEAD_DIM]; `group` query heads share a KV head. Logits are multiplied by `scale`, so that
-// 2 is the base of their weights. Partial results are [chunks, rows, 2 + HEAD_DIM] of a span: largest logit,
-// denominator, weighted sum of values.
 extern "C" __global__ void __launch_bounds__(THREADS)
 attend(const Span* spans, const ELEMENT* query, float* partials, u32 heads, u32 group, float scale) {
     __shared__ float weights[WARPS][ROWS][TILE];
-    __shared__ float sums[WARPS][ROWS][HEAD_DIM];
-    __shared__ float tops[WARPS][ROWS], totals[WARPS][ROWS];
+    __shared__ Found found;
 
     const Span span = spans[blockIdx.z];
     const u32 rows = span.tokens * group, first_row = blockIdx.y * ROWS, first_key = blockIdx.x * span.chunk;
     if (first_row >= rows || first_key >= span.length) return;
     const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const u32 count = min(span.chunk, span.length - first_key);
+    const ELEMENT* keys = static_cast<const ELEMENT*>(span.keys);
+    const ELEMENT* values = static_cast<const ELEMENT*>(span.values);
 
     float queries[ROWS][Keys::OWN], output[ROWS][Values::OWN], top[ROWS], total[ROWS];
     u32 visible[ROWS];
@@ -73,7 +54,7 @@ attend(const Span* spans, const ELEMENT* query, float* partials, u32 heads, u32 
         for (u32 part = 0; part < TILE; part += Keys::AT_ONCE) {
             const u32 key = part + lane / Keys::LANES;
             float own[Keys::OWN];
-            Keys::load(span.keys + u64(first_key + tile + key) * KEY_DIM, lane, tile + key >= count, own);
+            Keys::load(keys + u64(first_key + tile + key) * KEY_DIM, lane, tile + key >= count, own);
 #pragma unroll
             for (u32 row = 0; row < ROWS; ++row) {
                 float logit = 0;
@@ -87,7 +68,7 @@ attend(const Span* spans, const ELEMENT* query, float* partials, u32 heads, u32 
 #pragma unroll
         for (u32 row = 0; row < ROWS; ++row) {
             const float logit = tile + lane < visible[row] ? weights[warp][row][lane] : -INFINITY;
-            const float largest = fmaxf(top[row], largest_of_warp(logit));
+            const float largest = fmaxf(top[row], largest_of<WARP>(logit));
             const float weight = weight_of(logit, largest), factor = weight_of(top[row], largest);
             weights[warp][row][lane] = weight;
             // Of the denominator every lane holds the terms of its own keys.
@@ -101,7 +82,7 @@ attend(const Span* spans, const ELEMENT* query, float* partials, u32 heads, u32 
         for (u32 part = 0; part < TILE; part += Values::AT_ONCE) {
             const u32 key = part + lane / Values::LANES;
             float own[Values::OWN];
-            Values::load(span.values + u64(first_key + tile + key) * HEAD_DIM, lane, tile + key >= count, own);
+            Values::load(values + u64(first_key + tile + key) * HEAD_DIM, lane, tile + key >= count, own);
 #pragma unroll
             for (u32 row = 0; row < ROWS; ++row) {
                 const float weight = weights[warp][row][key];
@@ -118,8 +99,8 @@ attend(const Span* spans, const ELEMENT* query, float* partials, u32 heads, u32 
     for (u32 row = 0; row < ROWS; ++row) {
         const float whole = sum_of<WARP>(total[row]);
         if (lane == 0) {
-            tops[warp][row] = top[row];
-            totals[warp][row] = whole;
+            found.tops[warp][row] = top[row];
+            found.totals[warp][row] = whole;
         }
 #pragma unroll
         for (int index = 0; index < Values::OWN; ++index) {
@@ -130,20 +111,9 @@ attend(const Span* spans, const ELEMENT* query, float* partials, u32 heads, u32 
                 sum += __shfl_xor_sync(ALL, sum, distance);
             }
             const int column = Values::column(lane, index);
-            if (lane < Values::LANES && column < HEAD_DIM) sums[warp][row][column] = sum;
+            if (lane < Values::LANES && column < HEAD_DIM) found.sums[warp][row][column] = sum;
         }
     }
     __syncthreads();
-    for (u32 at = threadIdx.x; at < ROWS * NUMBERS; at += THREADS) {
-        const u32 row = at / NUMBERS, number = at % NUMBERS;
-        if (first_row + row >= rows) break;
-        float largest = -INFINITY, sum = 0;
-        for (u32 other = 0; other < WARPS; ++other) largest = fmaxf(largest, tops[other][row]);
-        for (u32 other = 0; other < WARPS; ++other) {
-            const float term = number == 1 ? totals[other][row] : sums[other][row][number < 2 ? 0 : number - 2];
-            sum = fmaf(weight_of(tops[other][row], largest), term, sum);
-        }
-        float* partial = partials + span.partials + (u64(blockIdx.x) * rows + first_row + row) * NUMBERS;
-        partial[number] = number == 0 ? largest : sum;
-    }
+    found.write(span, partials, blockIdx.x, first_row, rows);
 }

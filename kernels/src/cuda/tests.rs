@@ -39,6 +39,6 @@ fn a_mistake_is_told_with_file_and_line() {
     let source = Source { path: "broken.cu", text: "#include \"cuda/rows.cuh\"\nusing A = Lanes<bf16, none, true>;\n" };
     let problem = compile(&Program::new(&source, "broken", 32), Architecture(90)).unwrap_err();
     assert!(problem.contains("broken.cu(2): error"), "{problem}");
-    let problem = compile(&attention::programs()[0].clone().with("HEAD_DIM", "nothing"), Architecture(90)).unwrap_err();
+    let problem = compile(&attention::programs()[0].clone().with("KEY_DIM", "nothing"), Architecture(90)).unwrap_err();
     assert!(problem.contains("attention/stream.cu("), "{problem}");
 }

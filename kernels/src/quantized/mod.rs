@@ -19,7 +19,7 @@ use tch::{TchError, Tensor};
 pub const LANES: i64 = 16;
 
 /// Bits of a code: what fits 32 bits a whole number of times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bits {
     /// Values 0 to 3.
     Two,
@@ -54,7 +54,7 @@ impl Bits {
 }
 
 /// Which keys share a step and a zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeySteps {
     /// Those of a channel within a group of tokens.
     #[default]
@@ -64,7 +64,7 @@ pub enum KeySteps {
 }
 
 /// How numbers become codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Format {
     /// Bits of a code.
     pub bits: Bits,
@@ -157,11 +157,27 @@ impl Quantized {
     /// # Errors
     /// There is no such head, or libtorch cannot allocate.
     pub fn unpacked(&self, head: usize) -> Result<[Tensor; 2], TchError> {
-        let &[start, end] = self.indptr.get(head..head + 2).and_then(|pair| pair.try_into().ok()).ok_or_else(|| {
-            TchError::Shape(format!("the cache has {} KV heads, not {}", self.indptr.len() - 1, head + 1))
-        })?;
+        let [start, end] = self.groups_of(head)?;
         let rows = |side: &Side| side.unpacked(start, end - start)?.f_flatten(0, 1);
         Ok([rows(&self.keys)?, rows(&self.values)?])
+    }
+
+    /// First group of a KV head, and the one behind its last.
+    fn groups_of(&self, head: usize) -> Result<[i64; 2], TchError> {
+        let own = self.indptr.get(head..head + 2).and_then(|pair| pair.try_into().ok());
+        own.ok_or_else(|| {
+            TchError::Shape(format!("the cache has {} KV heads, not {}", self.indptr.len() - 1, head + 1))
+        })
+    }
+
+    /// How many groups a KV head has, and the addresses of their codes and scales, of keys and of values: multiples of
+    /// 16 bytes.
+    ///
+    /// # Errors
+    /// There is no such head.
+    pub(crate) fn place(&self, head: usize) -> Result<(i64, [[u64; 2]; 2]), TchError> {
+        let [start, end] = self.groups_of(head)?;
+        Ok((end - start, [&self.keys, &self.values].map(|side| side.place(start))))
     }
 
     /// Rows of each KV head.

@@ -15,6 +15,9 @@ use crate::simd::Isa;
 /// Bytes of a panel's row of 32-bit words.
 pub(crate) const ROW: usize = LANES as usize * 4;
 
+/// Bytes that kernels load at a time.
+const ALIGNMENT: usize = 16;
+
 /// What is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -108,7 +111,7 @@ impl Side {
                 scales.size()
             )));
         }
-        Ok(Self { role, format, channels, codes: codes.f_contiguous()?, scales: scales.f_contiguous()? })
+        Ok(Self { role, format, channels, codes: aligned(&codes)?, scales: aligned(&scales)? })
     }
 
     pub(super) fn share(&self) -> Self {
@@ -145,6 +148,14 @@ impl Side {
         if self.format.hadamard { rotate(&rows) } else { Ok(rows) }
     }
 
+    /// Where the codes and scales of a group lie.
+    pub(super) fn place(&self, group: i64) -> [u64; 2] {
+        self.tensors().map(|data| {
+            let each = data.size()[1..].iter().product::<i64>() as usize * data.kind().elt_size_in_bytes();
+            data.data_ptr() as u64 + group as u64 * each as u64
+        })
+    }
+
     /// The groups as the kernels read them.
     pub(crate) fn groups(&self) -> Result<Groups<'_>, TchError> {
         let (codes, scales) = (self.codes.size(), self.scales.size());
@@ -174,6 +185,12 @@ impl<'a> Groups<'a> {
             scales: &self.scales[index * self.scale_count..][..self.scale_count],
         }
     }
+}
+
+/// The same, contiguous from a multiple of [`ALIGNMENT`] on: a view of a file or of a larger tensor may start anywhere.
+fn aligned(data: &Tensor) -> Result<Tensor, TchError> {
+    let data = data.f_contiguous()?;
+    if data.data_ptr() as usize % ALIGNMENT == 0 { Ok(data) } else { data.f_alias_copy() }
 }
 
 fn per_channel(role: Role, format: Format) -> bool {

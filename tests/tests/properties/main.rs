@@ -13,5 +13,6 @@ mod pipeline;
 mod presses;
 mod quantized;
 mod sharing;
+mod slices;
 mod support;
 mod views;

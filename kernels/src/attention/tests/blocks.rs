@@ -4,7 +4,7 @@
 use tch::{Kind, Tensor};
 
 use super::super::Sequence;
-use super::super::geometry::{Group, Plan, Span, rows_of_block};
+use super::super::geometry::{Group, Plan, Span};
 
 /// Keys of a warp's tile, and warps of a block.
 const TILE: usize = 32;
@@ -31,8 +31,8 @@ pub(super) fn attend(query: &Tensor, sequences: &[Sequence<'_>], kv_heads: i64, 
     let (group, numbers) = (heads / kv_heads as usize, head_dim + 2);
     // What no block writes stays NaN, and shows.
     let mut partials = vec![f32::NAN; plan.numbers as usize];
-    let tile = rows_of_block(plan.rows());
     for (shape, spans) in &plan.spans {
+        let tile = shape.rows_of_block(plan.rows());
         let scale = (scale * std::f64::consts::LOG2_E) as f32;
         let batch = Batch { query: &query, heads, group, head_dim, key_dim: shape.key_dim as usize, scale };
         for span in spans {

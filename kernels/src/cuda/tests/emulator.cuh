@@ -41,6 +41,12 @@ inline float __uint_as_float(unsigned bits) {
     return value;
 }
 
+inline unsigned __float_as_uint(float value) {
+    unsigned bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
 inline float half_to_float(half_bits bits) {
     _Float16 value;
     std::memcpy(&value, &bits, sizeof value);
@@ -61,6 +67,15 @@ inline half_bits float_to_bfloat(float value) {
     return value != value ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
+inline float bfloat_to_float(half_bits bits) {
+    return __uint_as_float(unsigned(bits) << 16);
+}
+
+inline unsigned add_pairs(unsigned left, unsigned right) {
+    unsigned low = float_to_bfloat(bfloat_to_float(left) + bfloat_to_float(right));
+    return low | unsigned(float_to_bfloat(bfloat_to_float(left >> 16) + bfloat_to_float(right >> 16))) << 16;
+}
+
 namespace emulator {
 
 constexpr unsigned LANES = 32;
@@ -72,7 +87,7 @@ struct Fiber {
     jmp_buf context;
     State state = READY;
     bool started = false;
-    unsigned shuffles = 0;
+    unsigned exchanges = 0;
     std::unique_ptr<char[]> stack{new char[STACK]};
 };
 
@@ -80,6 +95,8 @@ struct Block {
     std::vector<Fiber> fibers{THREADS};
     // What lanes show each other, one set of slots after the other: a lane that is ahead does not overwrite.
     unsigned slots[2][THREADS];
+    // What lanes hold of the factors of a product, likewise.
+    unsigned factors[2][THREADS][6];
     jmp_buf scheduler;
     unsigned current;
     void (*kernel)(void*);
@@ -172,14 +189,36 @@ inline void __syncwarp() {
     emulator::pause(emulator::AT_WARP);
 }
 
-inline float __shfl_xor_sync(unsigned, float value, int distance) {
+// What lane `from` of the warp has as `value`.
+inline float __shfl_sync(unsigned, float value, int from) {
     unsigned thread = emulator::block->current;
-    unsigned* slots = emulator::block->slots[emulator::block->fibers[thread].shuffles++ % 2];
+    unsigned* slots = emulator::block->slots[emulator::block->fibers[thread].exchanges++ % 2];
     std::memcpy(&slots[thread], &value, sizeof value);
     __syncwarp();
     float other;
-    std::memcpy(&other, &slots[thread ^ distance], sizeof other);
+    std::memcpy(&other, &slots[thread / emulator::LANES * emulator::LANES + from], sizeof other);
     return other;
+}
+
+inline float __shfl_xor_sync(unsigned all, float value, int distance) {
+    return __shfl_sync(all, value, emulator::block->current % emulator::LANES ^ distance);
+}
+
+inline void add_product(float (&sums)[4], const unsigned (&left)[4], const unsigned (&right)[2]) {
+    unsigned thread = emulator::block->current, lane = thread % emulator::LANES;
+    auto* held = emulator::block->factors[emulator::block->fibers[thread].exchanges++ % 2] + (thread - lane);
+    std::copy(left, left + 4, held[lane]);
+    std::copy(right, right + 2, held[lane] + 4);
+    __syncwarp();
+    auto half = [](unsigned pair, unsigned at) { return bfloat_to_float(pair >> 16 * (at % 2)); };
+    for (unsigned at = 0; at < 4; ++at) {
+        unsigned row = lane / 4 + 8 * (at / 2), column = 2 * (lane % 4) + at % 2;
+        for (unsigned along = 0; along < 16; ++along) {
+            const unsigned place = along % 8 / 2;
+            float own = half(held[row % 8 * 4 + place][2 * (along / 8) + row / 8], along);
+            sums[at] += own * half(held[column * 4 + place][4 + along / 8], along);
+        }
+    }
 }
 
 // What a test calls: runs KERNEL over a grid.
