@@ -54,13 +54,19 @@ __device__ inline float sum_of(float value) {
     return value;
 }
 
-// The largest value of a warp, in all its lanes.
-__device__ inline float largest_of_warp(float value) {
+// The largest value of groups of LANES neighbouring lanes, in all of them.
+template <int LANES>
+__device__ inline float largest_of(float value) {
 #pragma unroll
-    for (int distance = WARP / 2; distance > 0; distance /= 2) {
+    for (int distance = LANES / 2; distance > 0; distance /= 2) {
         value = fmaxf(value, __shfl_xor_sync(ALL, value, distance));
     }
     return value;
+}
+
+// The largest value of a warp, in all its lanes.
+__device__ inline float largest_of_warp(float value) {
+    return largest_of<WARP>(value);
 }
 
 // 2 to the power of `exponent` - `largest`: a weight, which is zero where nothing is weighed.

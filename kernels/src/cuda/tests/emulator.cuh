@@ -155,7 +155,7 @@ void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
 
 }  // namespace emulator
 
-inline thread_local Index blockIdx;
+inline thread_local Index blockIdx, gridDim;
 
 struct ThreadIndex {
     struct X {
@@ -185,6 +185,7 @@ inline float __shfl_xor_sync(unsigned, float value, int distance) {
 // What a test calls: runs KERNEL over a grid.
 #define EMULATE(KERNEL)                                                                                              \
     extern "C" const char* emulate(const unsigned* grid, void** arguments, bool reversed) {                          \
+        gridDim = {grid[0], grid[1], grid[2]};                                                                       \
         for (unsigned z = 0; z < grid[2]; ++z)                                                                       \
             for (unsigned y = 0; y < grid[1]; ++y)                                                                   \
                 for (unsigned x = 0; x < grid[0]; ++x) {                                                             \
