@@ -14,10 +14,13 @@ pub mod linear;
 pub mod norm;
 pub mod order;
 pub mod probe;
+pub mod quadratic;
 pub mod quantized;
+pub mod received;
 pub mod rotary;
 mod rows;
 mod simd;
 #[cfg(test)]
 mod testing;
 mod threads;
+pub mod vector_norm;

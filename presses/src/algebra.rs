@@ -8,8 +8,6 @@ use tch::{Kind, Tensor};
 const SMALLEST_NORM: f64 = 1e-12;
 /// Standard deviations below are taken for this.
 const SMALLEST_DEVIATION: f64 = 1e-6;
-/// Numbers that a part of a product may have.
-pub(crate) const IN_CACHE: i64 = 1 << 18;
 /// Tenfold steps of the diagonal: beyond them the matrix is not finite.
 const JITTERS: i32 = 40;
 
@@ -45,26 +43,6 @@ pub(crate) fn leverage(rows: &Tensor, gram: &Tensor, jitter: f64) -> Result<Tens
     Ok(solved.f_square()?.f_sum_dim_intlist([-2i64].as_slice(), false, Kind::Float)?)
 }
 
-/// `x^T M x` of every vector `x` of a KV head and every matrix `M` of its query group: `vectors`
-/// `[batch, kv_heads, n, d]` and `matrices` `[1 or batch, kv_heads, group, d, d]`, float32, to
-/// `[batch, kv_heads, group, n]`. Vectors are not repeated for the group, and some at a time are multiplied while the
-/// processor's cache holds the product.
-///
-/// # Errors
-/// The shapes do not fit.
-pub(crate) fn quadratic_form(vectors: &Tensor, matrices: &Tensor) -> Result<Tensor> {
-    let (batch, kv_heads, _, width) = vectors.size4()?;
-    let group = matrices.size5()?.2;
-    let side_by_side = matrices.f_transpose(2, 3)?.f_reshape([-1, kv_heads, width, group * width])?;
-    let rows = (IN_CACHE / (batch * kv_heads * group * width)).max(1);
-    let forms = vectors.f_split(rows, 2)?.into_iter().map(|vectors| {
-        let product = vectors.f_matmul(&side_by_side)?.f_unflatten(3, [group, width])?;
-        product.f_mul(&vectors.f_unsqueeze(3)?)?.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)
-    });
-    let forms = forms.collect::<Result<Vec<_>, _>>().during("a quadratic form", &[vectors, matrices])?;
-    Ok(Tensor::f_cat(&forms, 2)?.f_transpose(2, 3)?)
-}
-
 fn cholesky(gram: &Tensor, jitter: f64) -> Result<Tensor> {
     let identity = Tensor::f_eye(gram.size()[gram.dim() - 1], (gram.kind(), gram.device()))?;
     for step in 0..JITTERS {
@@ -81,16 +59,6 @@ fn cholesky(gram: &Tensor, jitter: f64) -> Result<Tensor> {
 mod tests {
     use super::*;
     use tch::Device;
-
-    #[test]
-    fn quadratic_forms_are_those_of_each_vector_and_matrix() {
-        let draw = |seed, shape: &[i64]| pressroom::random::normal(seed, shape, Device::Cpu).unwrap();
-        let (vectors, matrices) = (draw(1, &[2, 3, 70_000, 2]), draw(2, &[1, 3, 2, 2, 2]));
-        let forms = quadratic_form(&vectors, &matrices).unwrap();
-        let wide = vectors.unsqueeze(2);
-        let due = (wide.matmul(&matrices) * wide).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float);
-        assert!(f64::try_from((forms - due).abs().max()).unwrap() < 1e-4);
-    }
 
     #[test]
     fn leverage_is_the_diagonal_of_the_hat_matrix() {

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::algebra::IN_CACHE;
 use pressroom::error::During;
 use pressroom::press::{Budget, ModelFacts, Needs, Params, Range, Scorer};
 use pressroom::{Result, view::LayerView};
 use tch::{Kind, Tensor};
+
+/// Numbers that a part of a product may have while the processor's cache holds it.
+const IN_CACHE: i64 = 1 << 18;
 
 pressroom::press! {
     /// Weighs the scores of another method by what the values add to the output.

@@ -3,9 +3,9 @@
 use pressroom::error::During;
 use pressroom::press::{Budget, Needs, Range, Scorer, Span};
 use pressroom::{Result, view::LayerView};
+use pressroom_kernels::{quadratic, vector_norm};
 use tch::{Kind, Tensor};
 
-use crate::algebra::quadratic_form;
 use crate::too_short;
 
 pressroom::press! {
@@ -90,25 +90,27 @@ impl ExpectedAttention {
         let rotation = view.rotary().mean_rotation(future)?;
         let rotate = |vectors: &Tensor| vectors.f_matmul(&rotation.f_transpose(0, 1)?);
 
-        // In float32: the quadratic form exceeds what half precision holds.
-        let keys = &view.keys().f_to_kind(Kind::Float)?;
+        let keys = view.keys();
         let mean = rotate(mean).during("rotating the mean query", &[mean, &rotation])?;
-        let mean = mean.f_view([-1, kv_heads, group, channels])?;
-        let mut logits = mean.f_matmul(&keys.f_transpose(2, 3)?).during("expected attention", &[&mean, keys])?;
-        logits = logits.f_mul_scalar(1.0 / (channels as f64).sqrt())?;
-        if let Some(covariance) = covariance {
-            let rotated = rotate(covariance).and_then(|rotated| rotation.f_matmul(&rotated));
-            let rotated = rotated.during("rotating the covariance of the queries", &[covariance, &rotation])?;
-            let covariance = rotated.f_view([-1, kv_heads, group, channels, channels])?;
-            let form = quadratic_form(keys, &covariance)?;
-            logits = logits.f_add(&form.f_mul_scalar(0.5 / channels as f64)?)?;
-        }
+        let mean = mean.f_view([-1, kv_heads, group, channels])?.f_mul_scalar(1.0 / (channels as f64).sqrt())?;
+        let logits = match covariance {
+            Some(covariance) => {
+                let rotated = rotate(covariance).and_then(|rotated| rotation.f_matmul(&rotated));
+                let rotated = rotated.during("rotating the covariance of the queries", &[covariance, &rotation])?;
+                let halved = rotated.f_view([-1, kv_heads, group, channels, channels])?;
+                let halved = halved.f_mul_scalar(0.5 / channels as f64)?;
+                quadratic::form(keys, &halved, Some(&mean)).during("expected attention", &[keys, &halved, &mean])?
+            }
+            None => {
+                let keys = keys.f_to_kind(Kind::Float)?.f_transpose(2, 3)?;
+                mean.f_matmul(&keys).during("expected attention", &[&mean, &keys])?
+            }
+        };
         let sinks = view.first(self.n_sink)?;
         let logits = logits.f_masked_fill(&sinks.f_unsqueeze(2)?, f64::from(f32::MIN))?;
         let mut scores = logits.f_softmax(-1, Kind::Float)?.f_mean_dim([2i64].as_slice(), false, Kind::Float)?;
         if self.use_vnorm {
-            let norms = view.values().f_linalg_norm(2.0, [-1i64].as_slice(), false, Kind::Float)?;
-            scores = scores.f_add_scalar(self.epsilon)?.f_mul(&norms)?;
+            scores = scores.f_add_scalar(self.epsilon)?.f_mul(&vector_norm::l2(view.values())?)?;
         }
         Ok(scores.f_masked_fill(&sinks, f64::INFINITY)?)
     }

@@ -3,7 +3,8 @@
 use pressroom::error::During;
 use pressroom::press::{Budget, Needs, Scorer};
 use pressroom::{Result, view::LayerView};
-use tch::{Kind, Tensor};
+use pressroom_kernels::vector_norm;
+use tch::Tensor;
 
 pressroom::press! {
     /// Keeps the keys with the smallest L2 norm.
@@ -32,7 +33,6 @@ impl Scorer for Knorm {
 
     fn score(&self, view: &LayerView<'_>, _budget: Budget) -> Result<Tensor> {
         let keys = view.keys();
-        let norms = keys.f_linalg_norm(2.0, [-1i64].as_slice(), false, Kind::Float);
-        Ok(norms.during("key norms", &[keys])?.f_neg()?)
+        Ok(vector_norm::l2(keys).during("key norms", &[keys])?.f_neg()?)
     }
 }

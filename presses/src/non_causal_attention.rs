@@ -3,6 +3,7 @@
 use pressroom::error::During;
 use pressroom::press::{Budget, Needs, Range, Scorer, Span};
 use pressroom::{Result, view::LayerView};
+use pressroom_kernels::vector_norm;
 use tch::{Kind, Tensor};
 
 use crate::algebra::z_scores;
@@ -53,7 +54,7 @@ impl Scorer for NonCausalAttention {
         if whole < tokens {
             received.push(within_chunks(&queries, &keys, whole, tokens - whole, tokens - whole)?);
         }
-        let norms = view.values().f_linalg_norm(2.0, [-1i64].as_slice(), false, Kind::Float)?;
+        let norms = vector_norm::l2(view.values())?;
         let weighted = Tensor::f_cat(&received, 2)?.f_mul(&norms)?;
         z_scores(&weighted.f_avg_pool1d([3], [1], [1], false, true)?)
     }

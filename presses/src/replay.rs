@@ -7,9 +7,8 @@ use pressroom::error::During;
 use pressroom::model::Step;
 use pressroom::press::{Context, Selection, StepHook, StepView};
 use pressroom::view::Geometry;
+use pressroom_kernels::quadratic;
 use tch::{Kind, Tensor};
-
-use crate::algebra::quadratic_form;
 
 /// Attention logits that a replay may hold at once; longer contexts are read by fewer tokens at a time.
 const LOGITS: i64 = 1 << 26;
@@ -78,13 +77,12 @@ pub(crate) fn weights(queries: &Tensor, keys: &Tensor) -> Result<Tensor> {
 /// `values` `[kv_heads, n, head_dim]` to float32 `[kv_heads, group, n]`.
 pub(crate) fn written(values: &Tensor, output_projection: &Tensor, geometry: Geometry) -> Result<Tensor> {
     let Geometry { kv_heads, head_dim, .. } = geometry;
-    let values = values.f_to_kind(Kind::Float)?.f_unsqueeze(0)?;
     // Through the Gram matrix of each head's columns: the written vectors are never held.
     let columns =
         output_projection.f_to_kind(Kind::Float)?.f_view([-1, geometry.heads, head_dim])?.f_transpose(0, 1)?;
     let gram =
         columns.f_transpose(1, 2)?.f_bmm(&columns)?.f_view([1, kv_heads, geometry.group(), head_dim, head_dim])?;
-    Ok(quadratic_form(&values, &gram)?.f_squeeze_dim(0)?.f_clamp_min(0.0)?.f_sqrt()?)
+    Ok(quadratic::form(&values.f_unsqueeze(0)?, &gram, None)?.f_squeeze_dim(0)?.f_clamp_min(0.0)?.f_sqrt()?)
 }
 
 /// Scores of nothing read yet, for each layer float32 `[kv_heads, tokens]`.

@@ -50,7 +50,8 @@ impl SimLayerKv {
 
     /// Share of the last queries' attention that goes to initial and recent entries, `[batch]`.
     fn laziness(&self, view: &LayerView<'_>) -> Result<Tensor> {
-        let weights = view.window_attention(self.n_last)?.f_mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float)?;
+        let weights = view.window_votes(self.n_last)?.f_mean_dim([1i64, 2].as_slice(), false, Kind::Float)?;
+        let weights = weights.f_div_scalar(self.n_last as f64)?;
         let before = view.tokens() - self.n_last as i64;
         let sum = |start: i64, length: usize| {
             weights.f_narrow(1, start, length as i64)?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)

@@ -40,10 +40,9 @@ impl Scorer for SnapKv {
     fn score(&self, view: &LayerView<'_>, _budget: Budget) -> Result<Tensor> {
         too_short("window_size", self.window_size, view)?;
         let (batch, kv_heads, group) = (view.batch(), view.geometry().kv_heads, view.geometry().group());
-        let weights = view.window_attention(self.window_size)?;
         // Only what lies before the window is pooled: its neighbours in the window do not vote for it.
         let in_window = view.last(self.window_size)?;
-        let votes = weights.f_mean_dim([3i64].as_slice(), false, Kind::Float)?;
+        let votes = view.window_votes(self.window_size)?.f_div_scalar(self.window_size as f64)?;
         let votes = votes.f_masked_fill(&in_window.f_unsqueeze(2)?, 0.0)?;
         let kernel = self.kernel_size as i64;
         let pooled =

@@ -30,7 +30,7 @@ impl Scorer for Tova {
 
     fn score(&self, view: &LayerView<'_>, _budget: Budget) -> Result<Tensor> {
         let geometry = view.geometry();
-        let own = view.window_attention(1)?.f_sum_dim_intlist([2i64, 3].as_slice(), false, Kind::Float)?;
+        let own = view.window_votes(1)?.f_sum_dim_intlist([2i64].as_slice(), false, Kind::Float)?;
         // Votes meet at the token they are for: after a stage of a chain heads may hold different ones.
         let votes = view
             .at_tokens(&own)?

@@ -108,22 +108,6 @@ pub(super) fn attention_weights(queries: &Tensor, keys: &Tensor) -> Result<Tenso
         .during("attention weights", &[queries, keys])
 }
 
-/// Attention weights that every key receives from all queries together, float32 `[heads, tokens]`. Queries are taken
-/// in blocks, and of the keys only those that a block sees.
-pub(super) fn attention_sums(queries: &Tensor, keys: &Tensor) -> Result<Tensor> {
-    const BLOCK: i64 = 256;
-    let (heads, tokens, _) = queries.size3()?;
-    let sums = Tensor::f_zeros([heads, tokens], (Kind::Float, keys.device()))?;
-    for start in (0..tokens).step_by(BLOCK as usize) {
-        let end = (start + BLOCK).min(tokens);
-        let weights = attention_weights(&queries.f_narrow(1, start, end - start)?, &keys.f_narrow(1, 0, end)?)?;
-        let block = weights.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
-        let mut seen = sums.f_narrow(1, 0, end)?;
-        let _ = seen.f_add_(&block)?;
-    }
-    Ok(sums)
-}
-
 /// Writes `data`, `[tokens, heads, head_dim]`, rotated, to `output`, which has the same shape.
 pub(super) fn rotate_into(data: &Tensor, (cos, sin): &(Tensor, Tensor), output: &Tensor) -> Result<()> {
     rotary::rotate_into(data, cos, sin, output).during("rotary embedding", &[data, cos])

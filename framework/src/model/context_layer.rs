@@ -2,11 +2,12 @@
 
 use tch::Tensor;
 
-use super::attention::{attention_sums, attention_weights};
+use super::attention::attention_weights;
 use super::rope::Rotary;
-use crate::error::{Error, Result};
+use crate::error::{During, Error, Result};
 use crate::press::{Needs, Span};
 use crate::view::{Geometry, LayerView, Materialised};
+use pressroom_kernels::received::{Seen, received};
 
 /// Queries, keys and values of all tokens of a context at one layer.
 pub struct ContextLayer<'m> {
@@ -51,8 +52,10 @@ impl<'m> ContextLayer<'m> {
             parts.attention = Some(weights.f_unsqueeze(0)?);
         }
         if needs.attention_sums {
-            parts.attention_sums =
-                Some(attention_sums(&joined(&self.queries, 1, tokens)?, &self.keys)?.f_unsqueeze(0)?);
+            let queries = joined(&self.queries, 1, tokens)?.f_unsqueeze(0)?;
+            let keys = self.keys.f_unsqueeze(0)?;
+            let sums = received(&queries, &keys, Seen { first: 0, positions: None });
+            parts.attention_sums = Some(sums.during("attention sums", &[&queries, &keys])?);
         }
         let (keys, values) = (self.keys.f_unsqueeze(0)?, self.values.f_unsqueeze(0)?);
         LayerView::new(self.index, self.geometry, keys, values, parts, self.rotary)

@@ -8,6 +8,7 @@ use super::LayerView;
 use crate::error::{During, Result};
 use crate::model::Rotary;
 use crate::press::Span;
+use pressroom_kernels::received::{Seen, received};
 
 impl LayerView<'_> {
     /// Attention weights of the last `window` tokens of the context over the entries, float32
@@ -18,6 +19,23 @@ impl LayerView<'_> {
     pub fn window_attention(&self, window: usize) -> Result<Tensor> {
         let count = Span::Last(window).of(self.observed_tokens());
         self.attention_within(self.context.end - count..self.context.end)
+    }
+
+    /// Attention that the last `window` tokens of the context together give to each entry, float32
+    /// `[batch, kv_heads, group, tokens]`: the sum of [`Self::window_attention`] over the window, which is not held.
+    ///
+    /// # Errors
+    /// The press did not declare as many queries.
+    pub fn window_votes(&self, window: usize) -> Result<Tensor> {
+        let queries = self.rotated_queries(Span::Last(window))?;
+        let first = self.context.end - queries.size4()?.2;
+        let seen = match &self.positions {
+            Some(positions) => Seen { first, positions: Some(positions) },
+            None => Seen { first: first - self.context.start, positions: None },
+        };
+        let votes =
+            received(&queries, &self.keys, seen).during("attention over the entries", &[&queries, &self.keys])?;
+        Ok(votes.f_unflatten(1, [self.geometry.kv_heads, self.geometry.group()])?)
     }
 
     /// Attention weights of the tokens at `positions` over the entries, float32

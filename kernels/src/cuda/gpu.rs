@@ -71,6 +71,30 @@ pub fn memory(index: usize) -> Result<Memory, String> {
         .map_err(|error| format!("the memory of cuda:{index} cannot be told: {:?}", error.0))
 }
 
+/// The stream (`cudaStream_t`) of the GPU with an index that libtorch's operations of this thread run on; null is CUDA's
+/// legacy default stream.
+///
+/// # Errors
+/// libtorch's CUDA half is not open, or there is no such GPU.
+pub fn current_stream(index: usize) -> Result<*mut c_void, TchError> {
+    static CURRENT: OnceLock<Option<CurrentStream>> = OnceLock::new();
+    let current = CURRENT.get_or_init(|| {
+        // SAFETY: looks a name up among the loaded libraries; the name is a C string.
+        let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"aoti_torch_get_current_cuda_stream".as_ptr()) };
+        // SAFETY: the symbol is that function in every libtorch that has the name; null becomes `None`.
+        unsafe { std::mem::transmute::<*mut c_void, Option<CurrentStream>>(symbol) }
+    });
+    let mut stream = std::ptr::null_mut();
+    let told = current.map(|current| {
+        // SAFETY: the function writes one address.
+        unsafe { current(index as i32, &mut stream) }
+    });
+    match told {
+        Some(0) => Ok(stream),
+        _ => Err(TchError::Torch(format!("libtorch does not tell its stream on cuda:{index}"))),
+    }
+}
+
 /// The context of a GPU that libtorch uses too.
 fn context(index: usize) -> Result<sys::CUcontext, String> {
     let devices = driver()?.devices;
@@ -114,24 +138,8 @@ impl Gpu {
         TchError::Torch(format!("{what} on cuda:{}: {:?}", self.index, error.0))
     }
 
-    /// The stream that libtorch's operations of this thread run on.
     fn stream(&self) -> Result<sys::CUstream, TchError> {
-        static CURRENT: OnceLock<Option<CurrentStream>> = OnceLock::new();
-        let current = CURRENT.get_or_init(|| {
-            // SAFETY: looks a name up among the loaded libraries; the name is a C string.
-            let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"aoti_torch_get_current_cuda_stream".as_ptr()) };
-            // SAFETY: the symbol is that function in every libtorch that has the name; null becomes `None`.
-            unsafe { std::mem::transmute::<*mut c_void, Option<CurrentStream>>(symbol) }
-        });
-        let mut stream = std::ptr::null_mut();
-        let told = current.map(|current| {
-            // SAFETY: the function writes one address.
-            unsafe { current(self.index as i32, &mut stream) }
-        });
-        match told {
-            Some(0) => Ok(stream.cast()),
-            _ => Err(TchError::Torch(format!("libtorch does not tell its stream on cuda:{}", self.index))),
-        }
+        current_stream(self.index).map(<*mut c_void>::cast)
     }
 
     /// A program in the GPU's memory, compiled if it never was.

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::Program;
+use super::{Program, Rows};
 
 /// An argument of a kernel.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,10 @@ pub(crate) enum Argument {
     Count(u32),
     /// A number.
     Number(f32),
+    /// A position in a context.
+    Position(i64),
+    /// Where rows of heads lie.
+    Rows(Rows),
 }
 
 impl Argument {
@@ -30,6 +34,8 @@ impl Argument {
             Self::Address(value) => std::ptr::from_ref(value).cast_mut().cast(),
             Self::Count(value) => std::ptr::from_ref(value).cast_mut().cast(),
             Self::Number(value) => std::ptr::from_ref(value).cast_mut().cast(),
+            Self::Position(value) => std::ptr::from_ref(value).cast_mut().cast(),
+            Self::Rows(value) => std::ptr::from_ref(value).cast_mut().cast(),
         }
     }
 }

@@ -9,13 +9,15 @@ mod gpu;
 mod library;
 mod machine;
 mod program;
+mod rows;
 mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use gpu::{Memory, memory};
+pub use gpu::{Memory, current_stream, memory};
 pub use library::{Driver, LIBTORCH_CUDA, driver, open_libtorch_cuda};
 
 pub(crate) use gpu::gpu;
 pub(crate) use machine::{Argument, Machine, Record, upload};
 pub(crate) use program::{Program, Source, element_name, source};
+pub(crate) use rows::{HEADS, HeadRows, Rows, TILE};

@@ -22,8 +22,14 @@ macro_rules! source {
 pub(crate) use source;
 
 /// What every source may include, by these paths.
-pub(super) const HEADERS: [Source; 4] =
-    [source!("cuda/machine.cuh"), source!("cuda/element.cuh"), source!("cuda/rows.cuh"), source!("attention/span.cuh")];
+pub(super) const HEADERS: [Source; 6] = [
+    source!("cuda/machine.cuh"),
+    source!("cuda/element.cuh"),
+    source!("cuda/rows.cuh"),
+    source!("attention/span.cuh"),
+    source!("cuda/heads.cuh"),
+    source!("cuda/tile.cuh"),
+];
 
 /// A source with its constants: shapes and dtypes that the compiler is to know.
 #[derive(Clone, PartialEq, Eq, Hash)]

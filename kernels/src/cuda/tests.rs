@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::compile::{Architecture, compile};
 use super::{Program, Source, library};
-use crate::{attention, gate, norm, rotary};
+use crate::{attention, gate, norm, quadratic, received, rotary, vector_norm};
 
 const ARCHITECTURES: [Architecture; 3] = [Architecture(80), Architecture(90), Architecture(100)];
 
@@ -16,13 +16,27 @@ fn open_nvrtc() {
     library::open_nvrtc_in(&folder).expect("`make test`, or `python3 scripts/setup.py nvrtc`, fetches the compiler");
 }
 
+/// What presses score with.
+fn scoring() -> Vec<Program> {
+    let mut programs = Vec::new();
+    for element in ["float", "bf16", "f16"] {
+        programs
+            .extend([(128, true), (80, false)].map(|(width, wide)| vector_norm::gpu::program(element, width, wide)));
+        programs.push(quadratic::gpu::program(element));
+        // Both kernels are compiled, whichever is asked for.
+        programs.extend(["float", element].map(|query| received::gpu::program("received", [query, element])));
+    }
+    programs.dedup();
+    programs
+}
+
 #[test]
 fn every_kernel_compiles_for_every_architecture() {
     open_nvrtc();
     let others = ["float", "bf16", "f16"]
         .into_iter()
         .flat_map(|element| [norm::gpu::program, gate::gpu::program, rotary::gpu::program].map(|make| make(element)));
-    for program in attention::programs().into_iter().chain(others) {
+    for program in attention::programs().into_iter().chain(others).chain(scoring()) {
         for architecture in ARCHITECTURES {
             let code = compile(&program, architecture).unwrap_or_else(|problem| panic!("{program:?}: {problem}"));
             assert_eq!(&code[..4], b"\x7fELF");

@@ -3,13 +3,15 @@
 use pressroom::press::{Budget, ModelFacts, Needs, Press, RaggedIndices, Scorer, Selection};
 use pressroom::view::LayerView;
 use pressroom::{Error, Result};
-use pressroom_plugin_abi::PRESSROOM_READS_CUDA;
-use tch::{Device, Kind, Tensor};
+use pressroom_kernels::cuda::current_stream;
+use pressroom_plugin_abi::PRESSROOM_READS_CPU;
+use tch::{Kind, Tensor};
 
 use crate::call::Failure;
 use crate::instance::{Instance, RawBudget, RawModel, RawNeeds};
 use crate::isolation::Isolated;
 use crate::layer::{Layer, Lent};
+use crate::place::Place;
 use crate::tensors::{lend_for_results, show, span};
 
 /// Where the press runs.
@@ -49,11 +51,11 @@ impl Backend {
         }
     }
 
-    /// Where tensors that lie on `device` are shown.
-    fn device(&self, device: Device, needs: &RawNeeds) -> Device {
+    /// Where the press can read tensors, `PRESSROOM_READS_*` added. A child process is shown copies.
+    fn devices(&self, needs: &RawNeeds) -> u32 {
         match self {
-            Self::Here(_) if needs.devices & PRESSROOM_READS_CUDA != 0 => device,
-            _ => Device::Cpu,
+            Self::Here(_) => needs.devices,
+            Self::Apart(_) => needs.devices & PRESSROOM_READS_CPU,
         }
     }
 }
@@ -77,6 +79,12 @@ impl Plugged {
     pub(crate) fn new(identity: String, backend: Backend) -> Result<Self> {
         let needs = backend.needs().map_err(blame)?;
         Ok(Self { identity, needs, backend })
+    }
+
+    /// Where the press is shown what lies where the view does.
+    fn place(&self, view: &LayerView<'_>) -> Result<Place> {
+        let place = Place::of(view.device(), self.backend.devices(&self.needs), current_stream);
+        place.map_err(|problem| Error::input(format!("{}: {problem}", self.identity)))
     }
 
     fn declared(&self) -> Needs {
@@ -141,12 +149,12 @@ impl Scorer for Plugged {
     }
 
     fn score(&self, view: &LayerView<'_>, _: Budget) -> Result<Tensor> {
-        let device = self.backend.device(view.device(), &self.needs);
-        let shown = show(view, &self.needs, device)?;
+        let place = self.place(view)?;
+        let shown = show(view, &self.needs, place)?;
         let shape = [view.batch(), view.geometry().kv_heads, view.tokens()];
         // What is not written stays NaN, which the framework refuses.
-        let scores = Tensor::f_full(shape, f64::NAN, (Kind::Float, device))?;
-        self.backend.score(&shown.layer, &lend_for_results(&scores)?).map_err(blame)?;
+        let scores = Tensor::f_full(shape, f64::NAN, (Kind::Float, place.device()))?;
+        self.backend.score(&shown.layer, &lend_for_results(&scores, place)?).map_err(blame)?;
         Ok(scores.f_to_device(view.device())?)
     }
 }
@@ -173,13 +181,13 @@ impl Press for Plugged {
         if budget.keeps_all(tokens) {
             return Ok(Selection::all());
         }
-        let device = self.backend.device(view.device(), &self.needs);
-        let shown = show(view, &self.needs, device)?;
+        let place = self.place(view)?;
+        let shown = show(view, &self.needs, place)?;
         let (batch, kv_heads) = (view.batch(), view.geometry().kv_heads);
-        let counts = Tensor::f_zeros([batch, kv_heads], (Kind::Int64, device))?;
-        let indices = Tensor::f_full([batch, kv_heads, tokens], -1, (Kind::Int64, device))?;
+        let counts = Tensor::f_zeros([batch, kv_heads], (Kind::Int64, place.device()))?;
+        let indices = Tensor::f_full([batch, kv_heads, tokens], -1, (Kind::Int64, place.device()))?;
         let budget = RawBudget { compression_ratio: budget.ratio(tokens), kept: budget.kept(tokens) };
-        let (lent_counts, lent_indices) = (lend_for_results(&counts)?, lend_for_results(&indices)?);
+        let (lent_counts, lent_indices) = (lend_for_results(&counts, place)?, lend_for_results(&indices, place)?);
         self.backend.select(&shown.layer, budget, &lent_counts, &lent_indices).map_err(blame)?;
         self.decision(&counts, &indices.f_to_device(view.device())?, tokens)
     }

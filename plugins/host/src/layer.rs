@@ -78,6 +78,7 @@ pub struct Lent {
     data: *mut c_void,
     layout: Layout,
     device: PressroomDevice,
+    stream: *mut c_void,
     flags: u32,
 }
 
@@ -85,7 +86,7 @@ impl Lent {
     /// Memory of the processor that the plugin only reads.
     pub fn read_only(data: *const c_void, layout: Layout) -> Self {
         let device = PressroomDevice { device_type: PRESSROOM_CPU, device_id: 0 };
-        Self { data: data.cast_mut(), layout, device, flags: PRESSROOM_READ_ONLY }
+        Self { data: data.cast_mut(), layout, device, stream: std::ptr::null_mut(), flags: PRESSROOM_READ_ONLY }
     }
 
     /// Memory of the processor for results.
@@ -93,9 +94,9 @@ impl Lent {
         Self { flags: 0, ..Self::read_only(data, layout) }
     }
 
-    /// The same tensor in the memory of a device.
-    pub fn on(self, device: PressroomDevice) -> Self {
-        Self { device, ..self }
+    /// The same tensor in the memory of a device, whose work on it runs on `stream`.
+    pub fn on(self, device: PressroomDevice, stream: *mut c_void) -> Self {
+        Self { device, stream, ..self }
     }
 
     /// Its first element.
@@ -122,8 +123,7 @@ impl Lent {
                 byte_offset: 0,
             },
             byte_len: self.layout.byte_len() as u64,
-            // The legacy default stream, on which libtorch works unless told otherwise.
-            stream: std::ptr::null_mut(),
+            stream: self.stream,
         }
     }
 }

@@ -14,6 +14,7 @@ mod layer;
 mod library;
 mod memory;
 mod offer;
+mod place;
 mod refusal;
 mod register;
 mod schema;

@@ -4,11 +4,12 @@ use pressroom::error::During;
 use pressroom::press::Span;
 use pressroom::view::LayerView;
 use pressroom::{Error, Result};
-use pressroom_plugin_abi::{PRESSROOM_CUDA, PRESSROOM_DECODING, PRESSROOM_PREFILL, PressroomDevice};
-use tch::{Device, Kind, Tensor};
+use pressroom_plugin_abi::{PRESSROOM_DECODING, PRESSROOM_PREFILL};
+use tch::{Kind, Tensor};
 
 use crate::instance::RawNeeds;
 use crate::layer::{Dtype, Frame, Layer, Layout, Lent, Part};
+use crate::place::Place;
 
 /// A layer, and the tensors whose memory it lends.
 pub(crate) struct Shown {
@@ -25,11 +26,11 @@ pub(crate) fn span(tokens: u64) -> Span {
     }
 }
 
-/// What `view` shows to a press with these `needs`, in memory of `device`.
+/// What `view` shows to a press with these `needs`, in memory of `place`.
 ///
 /// # Errors
 /// The view does not hold what is needed, or a tensor operation fails.
-pub(crate) fn show(view: &LayerView<'_>, needs: &RawNeeds, device: Device) -> Result<Shown> {
+pub(crate) fn show(view: &LayerView<'_>, needs: &RawNeeds, place: Place) -> Result<Shown> {
     let geometry = view.geometry();
     let positions = view.positions()?.f_expand([view.batch(), geometry.kv_heads, view.tokens()], false)?;
     let mut tensors = vec![
@@ -71,22 +72,22 @@ pub(crate) fn show(view: &LayerView<'_>, needs: &RawNeeds, device: Device) -> Re
     let mut parts = Vec::with_capacity(tensors.len());
     let mut held = Vec::with_capacity(tensors.len());
     for (part, tensor) in tensors {
-        let tensor = tensor.f_to_device(device).during("showing a tensor to a plugin", &[&tensor])?;
-        parts.push((part, lend(&tensor, Lent::read_only)?));
+        let tensor = tensor.f_to_device(place.device()).during("showing a tensor to a plugin", &[&tensor])?;
+        parts.push((part, lend(&tensor, place, Lent::read_only)?));
         held.push(tensor);
     }
     Ok(Shown { layer: Layer { frame, parts }, _tensors: held })
 }
 
-/// Lends memory for results.
+/// Lends memory of `place` for results.
 ///
 /// # Errors
 /// The tensor is of a type that does not cross the interface.
-pub(crate) fn lend_for_results(tensor: &Tensor) -> Result<Lent> {
-    lend(tensor, |data, layout| Lent::writable(data.cast_mut(), layout))
+pub(crate) fn lend_for_results(tensor: &Tensor, place: Place) -> Result<Lent> {
+    lend(tensor, place, |data, layout| Lent::writable(data.cast_mut(), layout))
 }
 
-fn lend(tensor: &Tensor, how: impl FnOnce(*const std::ffi::c_void, Layout) -> Lent) -> Result<Lent> {
+fn lend(tensor: &Tensor, place: Place, how: impl FnOnce(*const std::ffi::c_void, Layout) -> Lent) -> Result<Lent> {
     let dtype = match tensor.f_kind()? {
         Kind::Float => Dtype::F32,
         Kind::Half => Dtype::F16,
@@ -94,9 +95,6 @@ fn lend(tensor: &Tensor, how: impl FnOnce(*const std::ffi::c_void, Layout) -> Le
         Kind::Int64 => Dtype::I64,
         other => return Err(Error::input(format!("tensors of type {other:?} cannot be shown to a plugin"))),
     };
-    let lent = how(tensor.data_ptr(), Layout { dtype, shape: tensor.size(), strides: tensor.stride() });
-    Ok(match tensor.device() {
-        Device::Cuda(index) => lent.on(PressroomDevice { device_type: PRESSROOM_CUDA, device_id: index as i32 }),
-        _ => lent,
-    })
+    let layout = Layout { dtype, shape: tensor.size(), strides: tensor.stride() };
+    Ok(place.name(how(tensor.data_ptr(), layout)))
 }

@@ -24,6 +24,8 @@ pub trait Kind: 'static {
     const NAME: &'static str;
     /// Whether heads may keep different numbers.
     const HEAD_WISE: bool;
+    /// Whether results can be written to memory of a device.
+    const ON_DEVICE: bool;
     /// See [`Scorer::needs`].
     fn needs(press: &Self::Press) -> Needs;
     /// See [`Scorer::check`].
@@ -44,6 +46,7 @@ impl<P: Scorer> Kind for AsScorer<P> {
     const KIND: u32 = PRESSROOM_SCORER;
     const NAME: &'static str = P::NAME;
     const HEAD_WISE: bool = false;
+    const ON_DEVICE: bool = true;
 
     fn needs(press: &P) -> Needs {
         press.needs()
@@ -74,6 +77,7 @@ impl<P: Selector> Kind for AsSelector<P> {
     const KIND: u32 = PRESSROOM_SELECTOR;
     const NAME: &'static str = P::NAME;
     const HEAD_WISE: bool = P::HEAD_WISE;
+    const ON_DEVICE: bool = false;
 
     fn needs(press: &P) -> Needs {
         press.needs()
@@ -241,7 +245,11 @@ unsafe extern "C" fn needs<K: Kind>(
         let asked = unsafe { read(needs) }.ok_or("the host gave no place for the needs")?;
         let told = PressroomNeeds {
             size: asked.size,
-            devices: PRESSROOM_READS_CPU,
+            devices: if K::ON_DEVICE && declared.on_device {
+                PRESSROOM_READS_CPU | PRESSROOM_READS_CUDA
+            } else {
+                PRESSROOM_READS_CPU
+            },
             queries: declared.queries.count(),
             rotated_queries: declared.rotated_queries.count(),
             attention: declared.attention.count(),
@@ -309,8 +317,7 @@ unsafe extern "C" fn score<K: Kind>(
     let work = || {
         // SAFETY: as in `needs`; the view and the scores are lent for the call.
         let (press, view, mut scores) =
-            unsafe { (&*instance.cast::<K::Press>(), View::new(view)?, lent_mut::<f32, ndarray::Ix3>(scores)?) };
-        scores.fill(0.0);
+            unsafe { (&*instance.cast::<K::Press>(), View::new(view)?, Scores::new(scores)?) };
         K::score(press, &view, &mut scores)
     };
     // SAFETY: the host's call.
@@ -342,7 +349,9 @@ unsafe extern "C" fn select<K: Kind>(
 ///
 /// # Safety
 /// `raw` is lent for `'a`, and nobody else reads or writes its memory meanwhile.
-unsafe fn lent_mut<'a, T: crate::Element, D: Dimension>(raw: *const PressroomTensor) -> Result<ArrayViewMut<'a, T, D>> {
+pub(crate) unsafe fn lent_mut<'a, T: crate::Element, D: Dimension>(
+    raw: *const PressroomTensor,
+) -> Result<ArrayViewMut<'a, T, D>> {
     // SAFETY: lent by the host.
     let tensor = unsafe { crate::Tensor::<D>::new(raw) };
     let tensor = tensor.filter(|tensor| tensor.dtype() == T::DTYPE).ok_or("the host gave no place for the result")?;

@@ -52,6 +52,7 @@ mod log;
 mod panics;
 mod press;
 mod schema;
+mod scores;
 mod selection;
 mod tensor;
 pub mod testing;
@@ -61,7 +62,8 @@ mod view;
 
 pub use budget::Budget;
 pub use log::{info, warn};
-pub use press::{Model, Needs, Result, Scorer, Scores, Selector, Span};
+pub use press::{Model, Needs, Result, Scorer, Selector, Span};
+pub use scores::Scores;
 pub use selection::Selection;
 pub use tensor::{Dtype, Element, Tensor};
 pub use view::{Phase, View};

@@ -2,18 +2,14 @@
 
 use std::error::Error;
 
-use ndarray::ArrayViewMut3;
 use pressroom_plugin_abi::PRESSROOM_ALL_TOKENS;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::{Budget, Selection, View};
+use crate::{Budget, Scores, Selection, View};
 
 /// Result of a press; any error, and plain text by `.into()`, will do.
 pub type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
-
-/// Where scores are written, float32 `[batch, kv_heads, tokens]`. They start as zeros.
-pub type Scores<'a> = ArrayViewMut3<'a, f32>;
 
 /// How many of the last tokens something is read for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +48,11 @@ pub struct Needs {
     pub attention_sums: bool,
     /// The weight of the attention block's output projection.
     pub output_projection: bool,
+    /// Tensors are shown where they lie, on a CUDA device too, and the scores are due there (scorers only). Without,
+    /// what lies on a device is copied to the processor first, and every tensor can be read as an array.
+    ///
+    /// A press that declares it reads with `tch()` and writes with `torch::write`, of the feature `tch`.
+    pub on_device: bool,
 }
 
 /// The model whose cache is compressed.

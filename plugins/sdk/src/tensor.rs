@@ -6,7 +6,9 @@ use std::marker::PhantomData;
 use crate::axis::BATCH;
 use half::{bf16, f16};
 use ndarray::{ArrayView, CowArray, Dimension, Ix2, Ix4, IxDyn, ShapeBuilder};
-use pressroom_plugin_abi::{PRESSROOM_BFLOAT, PRESSROOM_CPU, PRESSROOM_FLOAT, PRESSROOM_INT, PressroomTensor};
+use pressroom_plugin_abi::{
+    PRESSROOM_BFLOAT, PRESSROOM_CPU, PRESSROOM_CUDA, PRESSROOM_FLOAT, PRESSROOM_INT, PressroomTensor,
+};
 
 /// Type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +54,7 @@ pub struct Tensor<'a, D> {
 }
 
 impl<'a, D: Dimension> Tensor<'a, D> {
-    /// The tensor at `raw`, if it is one of `D` axes that this process can read.
+    /// The tensor at `raw`, if it is one of `D` axes on the processor or a CUDA device.
     ///
     /// # Safety
     /// `raw` is null or lent for `'a` as the interface promises.
@@ -66,7 +68,8 @@ impl<'a, D: Dimension> Tensor<'a, D> {
             (PRESSROOM_INT, 64) => Dtype::I64,
             _ => return None,
         };
-        let readable = raw.array.device.device_type == PRESSROOM_CPU && raw.array.dtype.lanes == 1;
+        let known = matches!(raw.array.device.device_type, PRESSROOM_CPU | PRESSROOM_CUDA);
+        let readable = known && raw.array.dtype.lanes == 1;
         let ranked = usize::try_from(raw.array.ndim).ok() == D::NDIM;
         (readable && ranked).then_some(Self { raw, dtype, axes: PhantomData })
     }
@@ -76,10 +79,21 @@ impl<'a, D: Dimension> Tensor<'a, D> {
         self.dtype
     }
 
+    /// The CUDA device that it lies on, counted from 0; `None` on the processor.
+    pub fn cuda_device(&self) -> Option<usize> {
+        let device = self.raw.array.device;
+        usize::try_from(device.device_id).ok().filter(|_| device.device_type == PRESSROOM_CUDA)
+    }
+
     /// Length of each axis.
     pub fn shape(&self) -> Vec<usize> {
         let (shape, _) = self.layout();
         shape
+    }
+
+    /// Panics where no array can be of this memory.
+    pub(crate) fn check_place(&self) {
+        assert!(self.cuda_device().is_none(), "{self:?} lies on a CUDA device: read it with `tch()`");
     }
 
     /// Shape and strides.
@@ -103,12 +117,17 @@ impl<'a, D: Dimension> Tensor<'a, D> {
     }
 
     /// The same memory as an array of `T`; `None` if the elements are of another type.
+    ///
+    /// # Panics
+    /// The memory is a CUDA device's, which no array can be of: only presses that declare
+    /// [`crate::Needs::on_device`] are shown any.
     pub fn typed<T: Element>(&self) -> Option<ArrayView<'a, T, D>> {
+        self.check_place();
         if T::DTYPE != self.dtype {
             return None;
         }
         let (shape, strides) = self.layout();
-        // SAFETY: the host lends the memory for `'a`, read-only, aligned for the type; it holds every element of this
+        // SAFETY: the host lends the memory of the processor for `'a`, read-only, aligned for the type; it holds every element of this
         // shape and these strides.
         let view =
             unsafe { ArrayView::from_shape_ptr(IxDyn(&shape).strides(IxDyn(&strides)), self.first().cast::<T>()) };
@@ -116,6 +135,9 @@ impl<'a, D: Dimension> Tensor<'a, D> {
     }
 
     /// The elements as float32: borrowed where they are, converted otherwise.
+    ///
+    /// # Panics
+    /// As [`Self::typed`].
     pub fn f32(&self) -> CowArray<'a, f32, D> {
         widened(self.typed(), self.typed(), self.typed())
     }
@@ -125,7 +147,7 @@ impl<'a> Tensor<'a, Ix4> {
     /// One head of one sequence as float32 `[tokens, channels]`: borrowed where it is, converted otherwise.
     ///
     /// # Panics
-    /// There is no such sequence or head.
+    /// There is no such sequence or head; as [`Self::typed`].
     pub fn head(&self, sequence: usize, head: usize) -> CowArray<'a, f32, Ix2> {
         widened(self.typed_head(sequence, head), self.typed_head(sequence, head), self.typed_head(sequence, head))
     }

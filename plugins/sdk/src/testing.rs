@@ -59,7 +59,7 @@ impl Layer {
     pub fn score(&self, press: &impl Scorer) -> Result<Array3<f32>> {
         press.prepare(&self.model())?;
         let mut scores = Array3::zeros(self.positions.dim());
-        self.shown(press.needs(), |view| press.score(view, &mut scores.view_mut()))?;
+        self.shown(press.needs(), |view| press.score(view, &mut scores.view_mut().into()))?;
         Ok(scores)
     }
 
@@ -100,6 +100,7 @@ impl Layer {
             hidden_states: true,
             attention_sums: true,
             output_projection: true,
+            on_device: false,
         };
         self.shown(all, look)
     }

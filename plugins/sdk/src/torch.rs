@@ -40,29 +40,38 @@ impl<'a, D: Dimension> Tensor<'a, D> {
             Dtype::Bf16 => Kind::BFloat16,
             Dtype::I64 => Kind::Int64,
         };
+        let device = self.cuda_device().map_or(Device::Cpu, Device::Cuda);
         let (shape, strides) = self.layout();
         let numbers = |numbers: Vec<usize>| -> Vec<i64> { numbers.into_iter().map(|n| n as i64).collect() };
-        // SAFETY: memory of the processor (checked in `new`) that the host lends for `'a`, which holds every element of
-        // this type, shape and these strides; the tensor does not own it, and is only shown by reference.
+        // SAFETY: memory of the device that the host lends for `'a`, which holds every element of this type, shape and
+        // these strides; the tensor does not own it, and is only shown by reference.
         let tensor =
-            unsafe { tch::Tensor::f_from_blob(self.first(), &numbers(shape), &numbers(strides), kind, Device::Cpu) }?;
+            unsafe { tch::Tensor::f_from_blob(self.first(), &numbers(shape), &numbers(strides), kind, device) }?;
         Ok(Borrowed { tensor, lent: PhantomData })
     }
 }
 
-/// Writes scores that libtorch has computed, `[batch, kv_heads, tokens]`.
+/// Writes scores that libtorch has computed, `[batch, kv_heads, tokens]`, wherever they are due.
 ///
 /// # Errors
 /// They have another shape.
 pub fn write(scores: &mut Scores<'_>, computed: &tch::Tensor) -> Result {
-    let (batch, kv_heads, tokens) = scores.dim();
-    let due = [batch, kv_heads, tokens].map(|length| length as i64);
+    let there = scores.on_device().map(Tensor::tch).transpose()?;
+    let due = match &there {
+        Some(there) => there.size(),
+        None => scores.shape().iter().map(|length| *length as i64).collect(),
+    };
     if computed.size() != due {
         return Err(format!("scores of {:?} were computed, {due:?} are due", computed.size()).into());
     }
+    if let Some(mut there) = there {
+        // The device's memory is lent for writing; the copy comes after what computed the scores.
+        there.tensor.f_copy_(computed)?;
+        return Ok(());
+    }
     let data = scores.as_slice_mut().ok_or("scores are not contiguous")?;
     let computed = computed.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?.f_contiguous()?;
-    computed.f_copy_data(data, batch * kv_heads * tokens)?;
+    computed.f_copy_data(data, computed.numel())?;
     Ok(())
 }
 
@@ -74,11 +83,12 @@ mod tests {
 
     #[test]
     fn scores_of_another_shape_are_refused() {
-        let mut scores = Array3::zeros((1, 2, 3));
+        let mut array = Array3::zeros((1, 2, 3));
+        let mut scores = Scores::from(array.view_mut());
         let computed = tch::Tensor::arange(6, (Kind::Int64, Device::Cpu));
-        let error = write(&mut scores.view_mut(), &computed).unwrap_err().to_string();
+        let error = write(&mut scores, &computed).unwrap_err().to_string();
         assert_eq!(error, "scores of [6] were computed, [1, 2, 3] are due");
-        write(&mut scores.view_mut(), &computed.view([1, 2, 3])).unwrap();
+        write(&mut scores, &computed.view([1, 2, 3])).unwrap();
         assert_eq!(scores.as_slice().unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
     }
 

@@ -22,7 +22,9 @@ pub struct View<'a> {
     raw: PressroomView,
     keys: Tensor<'a, Ix4>,
     values: Tensor<'a, Ix4>,
-    positions: ArrayView3<'a, i64>,
+    positions: Tensor<'a, Ix3>,
+    /// The same as an array; empty where they lie on a device.
+    listed: ArrayView3<'a, i64>,
 }
 
 impl<'a> View<'a> {
@@ -36,9 +38,12 @@ impl<'a> View<'a> {
             let raw = read(raw).ok_or("the host gave no view")?;
             let keys = Tensor::new(raw.keys).ok_or("the host gave keys that cannot be read here")?;
             let values = Tensor::new(raw.values).ok_or("the host gave values that cannot be read here")?;
-            let positions = Tensor::<Ix3>::new(raw.positions).and_then(|positions| positions.typed());
-            let positions = positions.ok_or("the host gave no positions")?;
-            Ok(Self { raw, keys, values, positions })
+            let positions = Tensor::<Ix3>::new(raw.positions).ok_or("the host gave no positions")?;
+            let listed = match positions.cuda_device() {
+                None => positions.typed().ok_or("the host gave positions that are not int64")?,
+                Some(_) => ArrayView3::from_shape((0, 0, 0), &[])?,
+            };
+            Ok(Self { raw, keys, values, positions, listed })
         }
     }
 
@@ -118,7 +123,16 @@ impl<'a> View<'a> {
     }
 
     /// Position of each entry in the uncompressed context, `[batch, kv_heads, tokens]`.
+    ///
+    /// # Panics
+    /// As [`Tensor::typed`].
     pub fn positions(&self) -> ArrayView3<'a, i64> {
+        self.positions.check_place();
+        self.listed
+    }
+
+    /// [`Self::positions`] where they lie.
+    pub fn position_tensor(&self) -> Tensor<'a, Ix3> {
         self.positions
     }
 

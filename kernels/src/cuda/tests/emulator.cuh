@@ -172,7 +172,7 @@ void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
 
 }  // namespace emulator
 
-inline thread_local Index blockIdx;
+inline thread_local Index blockIdx, gridDim;
 
 struct ThreadIndex {
     struct X {
@@ -224,6 +224,7 @@ inline void add_product(float (&sums)[4], const unsigned (&left)[4], const unsig
 // What a test calls: runs KERNEL over a grid.
 #define EMULATE(KERNEL)                                                                                              \
     extern "C" const char* emulate(const unsigned* grid, void** arguments, bool reversed) {                          \
+        gridDim = {grid[0], grid[1], grid[2]};                                                                       \
         for (unsigned z = 0; z < grid[2]; ++z)                                                                       \
             for (unsigned y = 0; y < grid[1]; ++y)                                                                   \
                 for (unsigned x = 0; x < grid[0]; ++x) {                                                             \

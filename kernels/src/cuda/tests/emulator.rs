@@ -26,7 +26,7 @@ static BUILT: Mutex<Option<HashMap<String, &'static Library>>> = Mutex::new(None
 fn library(program: &Program) -> &'static Library {
     // A panic while another test builds is that test's.
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    let name = program.digest(include_str!("emulator.cuh"));
+    let name = format!("{}-{}", program.entry, program.digest(include_str!("emulator.cuh")));
     built.get_or_insert_default().entry(name.clone()).or_insert_with(|| {
         let library = build(program, &name);
         // SAFETY: the library was built from what is in this crate; it has no initialisers.

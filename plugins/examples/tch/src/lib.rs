@@ -40,7 +40,7 @@ impl Scorer for HashEvict {
     const NAME: &'static str = "hash_evict";
 
     fn needs(&self) -> Needs {
-        Needs { rotated_queries: Span::Last(self.window_size), ..Needs::default() }
+        Needs { rotated_queries: Span::Last(self.window_size), on_device: true, ..Needs::default() }
     }
 
     fn score(&self, view: &View<'_>, scores: &mut Scores<'_>) -> Result {
@@ -52,19 +52,18 @@ impl Scorer for HashEvict {
             )
             .into());
         }
-        let projection = self.projection(view.seed(), view.head_dim())?;
-        let keys = hashes(&*view.keys().tch()?, &projection)?;
+        let keys = view.keys().tch()?;
+        let projection = self.projection(view.seed(), view.head_dim())?.f_to_device(keys.device())?;
+        let keys = hashes(&keys, &projection)?;
         let queries = hashes(&*view.rotated_queries()?.tch()?, &projection)?;
         // As many queries as there are: while decoding, those of the last tokens only.
         let group = [view.batch() as i64, view.kv_heads() as i64, -1, self.bits as i64];
         let votes = queries.f_reshape(group)?.f_mean_dim(2, true, Kind::Float)?;
         // Of two hashes of signs, the product is the number of equal bits less that of different ones.
         let equal = keys.f_matmul(&votes.f_transpose(2, 3)?)?.f_squeeze_dim(3)?;
-        torch::write(scores, &((equal - self.bits as f64) / 2.0))?;
-        let first = view.context_end() - window as i64;
-        let inside = scores.iter_mut().zip(view.positions()).filter(|(_, position)| **position >= first);
-        inside.for_each(|(score, _)| *score = f32::INFINITY);
-        Ok(())
+        let distances = equal.f_sub_scalar(self.bits as f64)?.f_div_scalar(2.0)?;
+        let in_window = view.position_tensor().tch()?.f_ge(view.context_end() - window as i64)?;
+        torch::write(scores, &distances.f_masked_fill(&in_window, f64::INFINITY)?)
     }
 }
 
