@@ -29,7 +29,8 @@ fn statistics_and_head_scores_are_the_references() {
     assert!(!golden.cases.is_empty());
     for Case { shape, samples, n_sink, q_len } in golden.cases {
         let model = support::tiny(&shape);
-        let facts = ModelFacts::new(shape.clone(), model.geometry(), model.config().hidden_size);
+        let geometry = model.geometry();
+        let facts = ModelFacts::new(shape.clone(), geometry, model.config().hidden_size);
         let mut statistics = ExpectedAttentionStatsCalibration::new(&facts, n_sink);
         let mut heads = DuoAttentionCalibration::new(&facts, q_len);
         for tokens in &samples {
