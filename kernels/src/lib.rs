@@ -10,6 +10,7 @@ pub mod cuda;
 pub mod dispatch;
 mod element;
 pub mod gate;
+pub mod keep;
 pub mod linear;
 pub mod norm;
 pub mod order;

@@ -98,6 +98,21 @@ impl<'a, E: Element> Rows<'a, E> {
         // has checked the index, and the tensor or its copy is borrowed as long as the slice.
         unsafe { std::slice::from_raw_parts(self.base.add(offset), self.shape.width) }
     }
+
+    /// Copies rows `inner` of plane `outer` to `to`, one after another; panics where there are none, or no room.
+    pub(crate) fn copy(&self, outer: usize, inner: std::ops::Range<usize>, to: &mut [E]) {
+        let (width, rows) = (self.shape.width, inner.len());
+        if rows > 1 && self.shape.strides[1] == width {
+            let offset = self.shape.offset(outer, inner.start);
+            assert!(inner.end <= self.shape.extents[1] && to.len() == rows * width, "rows {inner:?}");
+            // SAFETY: as in `row`: rows without gaps between them are one slice.
+            to.copy_from_slice(unsafe { std::slice::from_raw_parts(self.base.add(offset), rows * width) });
+            return;
+        }
+        for (index, inner) in inner.enumerate() {
+            to[index * width..(index + 1) * width].copy_from_slice(self.row(outer, inner));
+        }
+    }
 }
 
 /// All elements of a contiguous tensor on the processor.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-use super::{descending, reference};
+use super::{among_best, best, descending, reference};
 use crate::testing::{arranged, random, with_threads};
 
 fn indices(order: &Tensor) -> Vec<i64> {
@@ -27,6 +27,16 @@ proptest! {
         let ours = with_threads(threads, || descending(&given)).unwrap();
         prop_assert_eq!(ours.size(), scores.size());
         prop_assert_eq!(indices(&ours), indices(&reference(&scores).unwrap()));
+        let counts: Vec<i64> = (0..outer * rows).map(|row| (row * 37 + seed as i64 % 5).rem_euclid(width + 1)).collect();
+        let by_row = |data: &Tensor| data.reshape([outer * rows, width]);
+        let among = with_threads(threads, || among_best(&by_row(&given), &counts)).unwrap();
+        for (row, count) in counts.into_iter().enumerate() {
+            let mut due = indices(&by_row(&ours).get(row as i64))[..count as usize].to_vec();
+            due.sort_unstable();
+            let best = with_threads(threads, || best(&by_row(&given).get(row as i64), count)).unwrap();
+            prop_assert_eq!(indices(&best), due.clone());
+            prop_assert_eq!(indices(&among.get(row as i64).nonzero()), due);
+        }
     }
 }
 
@@ -36,11 +46,19 @@ fn extreme_scores_have_their_place() {
     let scores = Tensor::from_slice(&scores);
     assert_eq!(indices(&descending(&scores).unwrap()), [4, 9, 2, 8, 5, 0, 1, 6, 3, 7]);
     assert_eq!(indices(&reference(&scores).unwrap()), [4, 9, 2, 8, 5, 0, 1, 6, 3, 7]);
+    assert_eq!(indices(&best(&scores, 6).unwrap()), [0, 2, 4, 5, 8, 9]);
+    assert!(best(&scores, 11).unwrap_err().to_string().contains("the best 11 of 10 scores"));
+    let rows = scores.view([2, 5]);
+    assert!(among_best(&rows, &[0, -1]).unwrap_err().to_string().contains("the best -1 of 5 scores"));
+    assert!(among_best(&rows, &[1]).unwrap_err().to_string().contains("1 counts for 2 rows"));
 }
 
 #[test]
 fn other_dtypes_are_ordered_too() {
     let scores = random(3, &[2, 30], 1.0, Kind::Double);
     assert_eq!(indices(&descending(&scores).unwrap()), indices(&reference(&scores).unwrap()));
+    assert_eq!(best(&scores, 7).unwrap(), best(&scores.to_kind(Kind::Float), 7).unwrap());
+    let counts = [7, 0];
+    assert_eq!(among_best(&scores, &counts).unwrap(), among_best(&scores.to_kind(Kind::Float), &counts).unwrap());
     assert!(descending(&Tensor::zeros([0, 5], (Kind::Float, Device::Cpu))).unwrap().numel() == 0);
 }
