@@ -60,19 +60,12 @@ impl Running {
         let layer = self.layers.get(step.layer).ok_or_else(|| unknown_layer(step))?;
         let Geometry { kv_heads, head_dim, .. } = step.geometry;
         let group = step.geometry.group();
-        let mut heads = Vec::with_capacity(kv_heads as usize);
-        for (head, positions) in layer.positions.iter().enumerate() {
-            let (keys, values) = step.cache.head(head)?;
-            let positions = Tensor::f_from_slice(positions)?.f_to_device(keys.device())?;
-            heads.push([keys, values, positions]);
-        }
         let seed = derive_seed(self.seed, step.position as u64);
-        let view = |first: i64, count: i64| -> Result<LayerView<'s>> {
-            let stack = |part: usize| {
-                let own: Vec<&Tensor> =
-                    heads[first as usize..(first + count) as usize].iter().map(|h| &h[part]).collect();
-                Tensor::f_stack(&own, 0)?.f_unsqueeze(0)
-            };
+        let view = |first: i64, keys: Tensor, values: Tensor| -> Result<LayerView<'s>> {
+            let count = keys.size3()?.0;
+            let positions = layer.positions[first as usize..(first + count) as usize].concat();
+            let positions = Tensor::f_from_slice(&positions)?.f_to_device(keys.device())?.f_view([1, count, -1])?;
+            let (keys, values) = (keys.f_unsqueeze(0)?, values.f_unsqueeze(0)?);
             let geometry = Geometry { heads: count * group, kv_heads: count, ..step.geometry };
             let parts = |attention: Option<Tensor>| -> Result<Materialised> {
                 let queries = layer.recent.queries.as_ref();
@@ -91,8 +84,9 @@ impl Running {
                 })
             };
             let made = |attention: Option<Tensor>| {
-                let view = LayerView::new(step.layer, geometry, stack(0)?, stack(1)?, parts(attention)?, step.rotary)?;
-                Ok(view.at(stack(2)?, step.end()).of_kv_heads_from(first).with_seed(seed))
+                let (keys, values) = (keys.shallow_clone(), values.shallow_clone());
+                let view = LayerView::new(step.layer, geometry, keys, values, parts(attention)?, step.rotary)?;
+                Ok(view.at(positions.shallow_clone(), step.end()).of_kv_heads_from(first).with_seed(seed))
             };
             let view = made(None)?;
             if self.needs.attention == Span::None && !self.needs.attention_sums {
@@ -102,11 +96,16 @@ impl Running {
             let weights = view.window_attention(usize::try_from(observed).unwrap_or(usize::MAX))?;
             made(Some(weights.f_flatten(1, 2)?))
         };
-        let shortest = layer.positions.iter().map(Vec::len).min();
-        match layer.positions.iter().map(Vec::len).max() == shortest {
-            true => Ok(vec![view(0, kv_heads)?]),
-            false => (0..kv_heads).map(|head| view(head, 1)).collect(),
+        let lengths = || layer.positions.iter().map(Vec::len);
+        if lengths().max() == lengths().min() {
+            let (keys, values) = step.cache.span(0, lengths().max().unwrap_or(0) as i64)?;
+            return Ok(vec![view(0, keys, values)?]);
         }
+        let head = |head: i64| {
+            let (keys, values) = step.cache.head(head as usize)?;
+            view(head, keys.f_unsqueeze(0)?, values.f_unsqueeze(0)?)
+        };
+        (0..kv_heads).map(head).collect()
     }
 
     /// Ends the wait of a layer: `selection` is what its cache is going to keep.

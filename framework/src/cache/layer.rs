@@ -12,6 +12,7 @@ use crate::error::{During, Error, Result};
 use crate::press::{Edits, Kept, RaggedIndices, Selection};
 use crate::view::Geometry;
 use pressroom_kernels::attention::{Sequence, attend_parts};
+use pressroom_kernels::keep;
 use pressroom_kernels::rotary::Room;
 
 /// The cache of one layer of one sequence.
@@ -211,19 +212,25 @@ impl LayerCache {
     pub fn span(&self, start: i64, length: i64) -> Result<(Tensor, Tensor)> {
         let end = start + length;
         let (tail_keys, tail_values) = self.tail.used()?;
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        let room = |tail: &Tensor| {
+            let (heads, _, width) = tail.size3()?;
+            Tensor::f_empty([heads, length, width], (tail.kind(), tail.device()))
+        };
+        let (keys, values) = (room(&tail_keys)?, room(&tail_values)?);
         for (head, stored) in self.prefix.lengths().into_iter().enumerate() {
             let split = stored.clamp(start, end);
-            let own = |prefix: &Tensor, tail: &Tensor| {
-                let first = prefix.f_narrow(0, start.min(stored), split - start)?;
-                let tail = tail.f_select(0, head as i64)?;
-                Tensor::f_cat(&[first, tail.f_narrow(0, (split - stored).max(0), end - split)?], 0)
+            let fill = |room: &Tensor, prefix: &Tensor, tail: &Tensor| -> Result<()> {
+                let (room, tail) = (room.f_select(0, head as i64)?, tail.f_select(0, head as i64)?);
+                let prefix = prefix.f_narrow(0, start.min(stored), split - start)?;
+                room.f_narrow(0, 0, split - start)?.f_copy_(&prefix)?;
+                let tail = tail.f_narrow(0, (split - stored).max(0), end - split)?;
+                Ok(room.f_narrow(0, split - start, end - split)?.f_copy_(&tail)?)
             };
             let (prefix_keys, prefix_values) = self.prefix.head(head)?;
-            keys.push(own(&prefix_keys, &tail_keys)?);
-            values.push(own(&prefix_values, &tail_values)?);
+            fill(&keys, &prefix_keys, &tail_keys)?;
+            fill(&values, &prefix_values, &tail_values)?;
         }
-        Ok((Tensor::f_stack(&keys, 0)?, Tensor::f_stack(&values, 0)?))
+        Ok((keys, values))
     }
 
     /// The cache that a selection over all its entries (prefix, then tail) leaves; the result has an empty tail, and is
@@ -238,18 +245,34 @@ impl LayerCache {
         }
         let lengths = self.lengths();
         let shortest = lengths.iter().copied().min().unwrap_or(0);
+        let (tail_keys, tail_values) = self.tail.used()?;
         let (mut keys, mut values) = (Vec::new(), Vec::new());
-        for (head, kept) in selection.to_lists(lengths.len(), shortest)?.iter().enumerate() {
-            let (all_keys, all_values) = self.head(head)?;
-            let indices = Tensor::f_from_slice(kept)?.f_to_device(all_keys.device())?;
-            let pick =
-                |all: &Tensor| all.f_index_select(0, &indices).during("selecting from a cache", &[all, &indices]);
-            keys.push(pick(&all_keys)?);
-            values.push(pick(&all_values)?);
+        let lists = selection.to_lists(lengths.len(), shortest)?;
+        for (head, kept) in lists.iter().enumerate() {
+            // From prefix and tail where they lie: joining them would copy the cache.
+            let prefix = self.prefix.head(head)?;
+            let tail = (tail_keys.f_select(0, head as i64)?, tail_values.f_select(0, head as i64)?);
+            let stored = prefix.0.size2()?.0;
+            let (old, new) = kept.split_at(kept.partition_point(|&entry| entry < stored));
+            let new: Vec<i64> = new.iter().map(|entry| entry - stored).collect();
+            for ((own_keys, own_values), kept) in [(prefix, old), (tail, &new[..])] {
+                let indices = Tensor::f_from_slice(kept)?.f_to_device(own_keys.device())?;
+                let pick = |all: &Tensor| {
+                    keep::rows(&all.f_unsqueeze(0)?, &indices, &[0, kept.len() as i64])
+                        .during("selecting from a cache", &[all, &indices])
+                };
+                keys.push(pick(&own_keys)?);
+                values.push(pick(&own_values)?);
+            }
         }
-        let ragged = matches!(selection.kept(), Kept::Ragged(_));
-        let join =
-            |parts: &[Tensor]| if ragged { Tensor::f_cat(parts, 0) } else { Tensor::f_stack(parts, 0)?.f_unsqueeze(0) };
+        let join = |parts: &[Tensor]| -> Result<Tensor> {
+            let all = Tensor::f_cat(parts, 0)?;
+            let (heads, kept) = (lists.len() as i64, lists.first().map_or(0, Vec::len) as i64);
+            match selection.kept() {
+                Kept::Ragged(_) => Ok(all),
+                _ => Ok(all.f_view([1, heads, kept, all.size2()?.1])?),
+            }
+        };
         let Edits { values: edited, positions, .. } = selection.edits();
         if positions.is_some() {
             return Err(Error::input("keys of a cache do not move to other positions"));
