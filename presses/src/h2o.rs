@@ -21,7 +21,8 @@ pressroom::press! {
     ///
     /// # Paper
     /// Zhang et al., "H2O: Heavy-Hitter Oracle for Efficient Generative Inference of Large Language Models", 2023,
-    /// <https://arxiv.org/abs/2306.14048>
+    /// <https://arxiv.org/abs/2306.14048>; sums, split and window are those of the authors' code,
+    /// <https://github.com/FMInference/H2O>, which has no query groups
     "h2o" Scorer H2o {
         /// Part of the budget that the most recent tokens fill.
         recent_ratio: f64 = 0.5, Range::closed(0.0, 1.0);

@@ -25,7 +25,8 @@ pressroom::press! {
     /// `kept = all restore tokens, and by the scores of kvzip the best pairs up to the budget`
     ///
     /// # Paper
-    /// RestoreKV, 2026, <https://arxiv.org/abs/2608.01247>
+    /// Baek, Shin and Kong, "RestoreKV: Recovering Full-Cache Behavior Under Aggressive Query-Agnostic KV Cache Eviction",
+    /// 2026, <https://arxiv.org/abs/2608.01247>
     "restorekv" Context RestoreKvParams {
         /// Whether every layer has the same budget, shared by its heads alone.
         layerwise: bool = false, Range::ANY;

@@ -1,4 +1,4 @@
-"""Not in kvpress: the paper's proxy tokens and random eviction, the draw as an exponential race over all tokens."""
+"""Not in kvpress: the authors' proxy tokens and random eviction, the draw as an exponential race over all tokens."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ from kvpresses import PRESSES
 @dataclass
 class NaclPress(ScorerPress):
     proxy_tokens: int = 64
-    random_ratio: float = 0.3
+    random_ratio: float = 0.37
 
     def score(self, module, hidden_states, keys, values, attentions, kwargs):
         batch, kv_heads, tokens, _ = keys.shape
         weights = attentions[:, :, -self.proxy_tokens :].view(batch, kv_heads, -1, self.proxy_tokens, tokens)
-        attention = weights.mean(dim=(2, 3))
-        scores = torch.log1p(-torch.rand(batch, kv_heads, tokens)) / attention
+        attention = weights.sum(dim=3).mean(dim=2)
+        scores = torch.log1p(-torch.rand(batch, kv_heads, tokens)) * (-attention).exp()
         kept = max(1, int(tokens * (1 - self.compression_ratio)))
         free = max(0, kept - self.proxy_tokens)
         chosen = self.proxy_tokens + free - int(free * self.random_ratio)
