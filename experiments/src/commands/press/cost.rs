@@ -5,18 +5,25 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
+use pressroom::cache::{KvCache, LayerCache};
 use pressroom::hooks::AttentionHook;
 use pressroom::model::{ContextLayer, Llama, LoadOptions, ModelFolder, Step};
-use pressroom::pipeline::{Compressed, ContextTokens, Session, compress, place_layers};
+use pressroom::pipeline::{Compressed, Session, place_layers};
 use pressroom::plan::sessions;
-use pressroom::press::{ModelFacts, Needs, Pipeline, PromptParts, Registry, Selection, Span, StepHook, StepView};
+use pressroom::press::{
+    Context as PressContext, ContextStage, ModelFacts, Needs, Pipeline, PromptParts, Registry, Selection, Span,
+    StepHook, StepView,
+};
 use pressroom::spec::Spec;
+use pressroom::view::LayerView;
+use serde::Serialize;
+use tch::Tensor;
 
 use super::print;
 use crate::cli::PressCostArgs;
 use crate::commands::bench::made_up_ids;
 
-/// Answers every pipeline of standard input, a line of TOML each, with a line of JSON: the seconds of each round.
+/// Answers every pipeline of standard input, a line of TOML each, with a line of JSON: what each round took.
 ///
 /// # Errors
 /// The model cannot be loaded; a line is no pipeline, or its press fails.
@@ -42,10 +49,18 @@ pub fn cost(registry: &Registry, args: &PressCostArgs) -> Result<()> {
         let session = sessions(&presses, &[], bench.facts.geometry.layers)?.pop();
         let pipeline = session.context("a line without a press")?.pipeline;
         pipeline.prepare(&bench.facts)?;
-        let rounds = (0..args.rounds).map(|_| bench.seconds(&pipeline));
+        let rounds = (0..args.rounds).map(|_| bench.taken(&pipeline));
         print(&(serde_json::to_string(&rounds.collect::<Result<Vec<_>>>()?)? + "\n"))?;
     }
     Ok(())
+}
+
+/// What a pipeline took, in seconds.
+#[derive(Serialize)]
+struct Taken {
+    seconds: f64,
+    /// Of these, for copying what is kept to a cache of its own; `None` where it was not measured.
+    storing: Option<f64>,
 }
 
 /// A context of which the first layer's projections are there.
@@ -58,40 +73,61 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Seconds that a pipeline takes: of one layer from what the model has projected anyhow to the compressed cache; of
-    /// a press that decides over whole contexts what compressing takes more than a prefill; of one of the decoding
-    /// phase what it does after one new token.
-    fn seconds(&self, pipeline: &Pipeline) -> Result<f64> {
-        if pipeline.context().is_some() {
-            return Ok(self.context_seconds(pipeline)? - self.context_seconds(&Pipeline::default())?);
+    /// What a pipeline takes: of one layer from what the model has projected anyhow to the compressed cache; of a press
+    /// that decides over whole contexts what it does beside the prefill; of one of the decoding phase what it does
+    /// after one new token. But for those of whole contexts it runs twice, and the second time counts: the first wakes
+    /// the threads.
+    fn taken(&self, pipeline: &Pipeline) -> Result<Taken> {
+        if let Some(stage) = pipeline.context() {
+            return self.context_taken(stage);
         }
+        let _guard = tch::no_grad_guard();
+        self.compress(pipeline)?;
         let start = Instant::now();
         let compressed = self.compress(pipeline)?;
         let seconds = start.elapsed().as_secs_f64();
-        if pipeline.decoding().is_none() || compressed.achieved_ratio(self.ids.len()) > 0.0 {
-            return Ok(seconds);
+        if pipeline.decoding().is_some() && compressed.achieved_ratio(self.ids.len()) == 0.0 {
+            self.step_seconds(&compressed)?;
+            return Ok(Taken { seconds: self.step_seconds(&compressed)?, storing: None });
         }
-        self.step_seconds(&compressed)
+        let view = self.view(pipeline)?;
+        let selection = pipeline.select(&view)?;
+        let start = Instant::now();
+        let _stored = view.compress(&selection)?;
+        Ok(Taken { seconds, storing: Some(start.elapsed().as_secs_f64()) })
+    }
+
+    fn view(&self, pipeline: &Pipeline) -> Result<LayerView<'_>> {
+        Ok(self.layer.view(pipeline.needs())?.with_question(self.question_tokens))
     }
 
     /// The first layer's cache as a pipeline leaves it.
     fn compress(&self, pipeline: &Pipeline) -> Result<Compressed> {
-        let _guard = tch::no_grad_guard();
         let mut session = Session::new(pipeline.clone());
-        session.on_layer(&self.layer.view(pipeline.needs())?.with_question(self.question_tokens))?;
+        session.on_layer(&self.view(pipeline)?)?;
         Ok(session.finish(1)?)
     }
 
-    fn context_seconds(&self, pipeline: &Pipeline) -> Result<f64> {
+    fn context_taken(&self, stage: &ContextStage) -> Result<Taken> {
+        let mut prefill = Observed { stage, layers: vec![], observed: vec![], end: 0, seconds: 0.0 };
+        self.model.prefill(self.ids, 0, &mut [&mut prefill])?.remove(0)?;
+        let Observed { layers, observed, end, seconds, .. } = prefill;
+        let mut cache = KvCache::from_layers(layers, end);
         // A request and what follows it, as a chat template would have them.
         let encode = |_: &str| Ok(vec![2; 8]);
         let prompt = PromptParts { prefix_tokens: 0, suffix: &[3; 4], encode: &encode };
-        let context = ContextTokens { tokens: self.ids, question_tokens: 0, prompt, seed: 0 };
+        let mut context =
+            PressContext { model: self.model, tokens: self.ids, prompt, cache: &mut cache, observed: &observed };
         let start = Instant::now();
-        for compressed in compress(self.model, context, &[pipeline])? {
-            compressed?;
+        let scores = stage.press.score(&mut context)?;
+        let selections = stage.press.select(&scores, &stage.budgets)?;
+        let deciding = start.elapsed().as_secs_f64();
+        let start = Instant::now();
+        for (layer, selection) in cache.layers().iter().zip(&selections) {
+            layer.select(selection)?;
         }
-        Ok(start.elapsed().as_secs_f64())
+        let storing = start.elapsed().as_secs_f64();
+        Ok(Taken { seconds: seconds + deciding + storing, storing: Some(storing) })
     }
 
     fn step_seconds(&self, compressed: &Compressed) -> Result<f64> {
@@ -99,6 +135,30 @@ impl Bench<'_> {
         let mut hook = Timed { inner: compressed.start().context("nothing compresses while decoding")?, seconds: 0.0 };
         let _hidden = self.model.forward(&mut [Step { tokens: &[1], cache: &mut cache, hook: Some(&mut hook) }])?;
         Ok(hook.seconds)
+    }
+}
+
+/// Collects the full cache of a context, and times what a press does meanwhile.
+struct Observed<'a> {
+    stage: &'a ContextStage,
+    layers: Vec<LayerCache>,
+    observed: Vec<Option<Tensor>>,
+    end: i64,
+    seconds: f64,
+}
+
+impl AttentionHook for Observed<'_> {
+    fn needs(&self, _layer: usize) -> Option<Needs> {
+        Some(self.stage.press.needs())
+    }
+
+    fn on_layer(&mut self, view: &LayerView<'_>) -> pressroom::Result<()> {
+        let start = Instant::now();
+        self.observed.push(self.stage.press.observe(view)?);
+        self.seconds += start.elapsed().as_secs_f64();
+        self.layers.append(&mut view.compress(&Selection::all())?);
+        self.end = view.context_end();
+        Ok(())
     }
 }
 
