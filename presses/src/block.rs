@@ -1,8 +1,6 @@
 //! `block`: compression block by block, in bounded memory.
 
-use std::sync::Arc;
-
-use pressroom::press::{Budget, ModelFacts, Needs, Params, Press, Range, Scorer, Selection};
+use pressroom::press::{Budget, Needs, Range, Scorer, Selection, Wrapper};
 use pressroom::{Result, view::LayerView};
 use tch::{Kind, Tensor};
 
@@ -22,44 +20,27 @@ pressroom::press! {
     /// # Paper
     /// Park et al., "KeyDiff: Key Similarity-Based KV Cache Eviction for Long-Context LLM Inference in
     /// Resource-Constrained Environments", 2025, <https://arxiv.org/abs/2504.15364>
-    "block" Press BlockParams wraps(press: Scorer) {
+    "block" Press Block wraps(press: Scorer) {
         /// Tokens of a block.
         block_size: usize = 128, Range::closed(1.0, 1e9);
     }
 }
 
-/// The press: parameters and the scorer it wraps.
-pub struct Block {
-    params: BlockParams,
-    scorer: Arc<dyn Scorer>,
-}
-
-impl Block {
-    /// Wraps `scorer`.
-    ///
-    /// # Errors
-    /// Bad parameters; a scorer that reads attention weights.
-    pub fn new(params: &Params, scorer: Arc<dyn Scorer>) -> Result<Self> {
-        scores_parts("block", scorer.as_ref())?;
-        Ok(Self { params: BlockParams::from_params(params)?, scorer })
-    }
-}
-
-impl Press for Block {
-    fn identity(&self) -> String {
-        self.params.identity_around(&[self.scorer.identity()])
+impl Wrapper for Block {
+    fn identity(&self, scorer: String) -> String {
+        self.identity_around(&[scorer])
     }
 
-    fn needs(&self) -> Needs {
+    fn needs(&self, scorer: Needs) -> Needs {
         // Windows are needed at the end of every block.
-        self.scorer.needs().everywhere()
+        scorer.everywhere()
     }
 
-    fn prepare(&self, model: &ModelFacts) -> Result<()> {
-        self.scorer.prepare(model)
+    fn check(&self, scorer: &dyn Scorer) -> Result<()> {
+        scores_parts("block", scorer)
     }
 
-    fn select(&self, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
+    fn select(&self, scorer: &dyn Scorer, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
         let tokens = view.tokens();
         if budget.keeps_all(tokens) {
             return Ok(Selection::all());
@@ -70,13 +51,13 @@ impl Press for Block {
             Ok(entries.f_expand([view.batch(), view.geometry().kv_heads, end - start], false)?)
         };
         let mut kept = entries(0, n)?;
-        for start in (n..tokens).step_by(self.params.block_size) {
-            let end = start.saturating_add(self.params.block_size as i64).min(tokens);
+        for start in (n..tokens).step_by(self.block_size) {
+            let end = start.saturating_add(self.block_size as i64).min(tokens);
             let held = Tensor::f_cat(&[kept, entries(start, end)?], 2)?;
-            let cache = view.slice(0, end)?.restrict(&Selection::uniform(&held)?)?;
-            let best = cache.ranking(self.scorer.as_ref(), Budget::Tokens(n as usize))?.f_narrow(2, 0, n)?;
-            (kept, _) = held.f_gather(2, &best, false)?.f_sort(-1, false)?;
+            let cache = view.slice(0, end)?.restrict(&Selection::ascending(held.shallow_clone())?)?;
+            let best = cache.best(scorer, Budget::Tokens(n as usize), n)?;
+            kept = held.f_gather(2, &best, false)?;
         }
-        Selection::uniform(&kept)
+        Selection::ascending(kept)
     }
 }

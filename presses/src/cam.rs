@@ -190,6 +190,6 @@ impl Cam {
             .during("merging values", &[&neighbours, &part, &values])?;
         let values = values.f_index_select(1, &kept)?.f_add(&added)?.f_unsqueeze(0)?;
         let kept = kept.f_expand([1, view.geometry().kv_heads, -1], false)?;
-        Ok(Selection::uniform(&kept)?.with_edits(Edits { values: Some(values), ..Edits::default() }))
+        Ok(Selection::ascending(kept)?.with_edits(Edits { values: Some(values), ..Edits::default() }))
     }
 }

@@ -1,8 +1,6 @@
 //! `chunk`: the same share of every part of the context.
 
-use std::sync::Arc;
-
-use pressroom::press::{Budget, ModelFacts, Needs, Params, Press, Range, Scorer, Selection};
+use pressroom::press::{Budget, Needs, Range, Scorer, Selection, Wrapper};
 use pressroom::{Error, Result, view::LayerView};
 use tch::Tensor;
 
@@ -20,27 +18,10 @@ pressroom::press! {
     /// # Paper
     /// Corallo and Papotti, "FINCH: Prompt-guided Key-Value Cache Compression for Large Language Models", TACL 2024,
     /// <https://doi.org/10.1162/tacl_a_00716>
-    "chunk" Press ChunkParams wraps(press: Scorer) {
+    "chunk" Press Chunk wraps(press: Scorer) {
         /// Tokens of a chunk; what is left over at the end is a shorter one, or joins the last if it is too short for the
         /// scorer.
         chunk_length: usize = 1024, Range::closed(1.0, 1e9);
-    }
-}
-
-/// The press: parameters and the scorer it wraps.
-pub struct Chunk {
-    params: ChunkParams,
-    scorer: Arc<dyn Scorer>,
-}
-
-impl Chunk {
-    /// Wraps `scorer`.
-    ///
-    /// # Errors
-    /// Bad parameters; a scorer that reads attention weights.
-    pub fn new(params: &Params, scorer: Arc<dyn Scorer>) -> Result<Self> {
-        scores_parts("chunk", scorer.as_ref())?;
-        Ok(Self { params: ChunkParams::from_params(params)?, scorer })
     }
 }
 
@@ -57,58 +38,55 @@ pub(crate) fn scores_parts(press: &str, scorer: &dyn Scorer) -> Result<()> {
     )))
 }
 
-impl Press for Chunk {
-    fn identity(&self) -> String {
-        self.params.identity_around(&[self.scorer.identity()])
+impl Wrapper for Chunk {
+    fn identity(&self, scorer: String) -> String {
+        self.identity_around(&[scorer])
     }
 
-    fn needs(&self) -> Needs {
+    fn needs(&self, scorer: Needs) -> Needs {
         // Windows are needed at the end of every chunk.
-        self.scorer.needs().everywhere()
+        scorer.everywhere()
     }
 
-    fn prepare(&self, model: &ModelFacts) -> Result<()> {
-        self.scorer.prepare(model)
+    fn check(&self, scorer: &dyn Scorer) -> Result<()> {
+        scores_parts("chunk", scorer)
     }
 
-    fn select(&self, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
+    fn select(&self, scorer: &dyn Scorer, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
         let tokens = view.tokens();
         if budget.keeps_all(tokens) {
             return Ok(Selection::all());
         }
         let share = Budget::from_ratio(budget.ratio(tokens))?;
         let (mut kept, mut end) = (Vec::new(), tokens);
-        let chunks = (tokens as usize).div_ceil(self.params.chunk_length);
-        for start in (0..chunks).rev().map(|chunk| (chunk * self.params.chunk_length) as i64) {
+        let chunks = (tokens as usize).div_ceil(self.chunk_length);
+        for start in (0..chunks).rev().map(|chunk| (chunk * self.chunk_length) as i64) {
             let length = end - start;
-            match view.slice(start, length)?.ranking(self.scorer.as_ref(), share) {
-                Ok(best) => kept.push(best.f_narrow(2, 0, share.kept(length))?.f_add_scalar(start)?),
+            match view.slice(start, length)?.best(scorer, share, share.kept(length)) {
+                Ok(best) => kept.push(best.f_add_scalar(start)?),
                 Err(Error::TooShort { .. }) if end == tokens && start > 0 => continue,
                 Err(error) => return Err(Error::input(format!("the chunk of tokens {start} to {}: {error}", end - 1))),
             }
             end = start;
         }
-        Selection::uniform(&Tensor::f_cat(&kept, 2)?)
+        kept.reverse();
+        Selection::ascending(Tensor::f_cat(&kept, 2)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pressroom::press::{Span, Value};
+    use pressroom::press::Span;
     use pressroom::view::Materialised;
-
-    fn chunks(length: i64) -> Params {
-        Params::from([("chunk_length".into(), Value::Integer(length))])
-    }
 
     /// Every chunk's observation window is its own last tokens, at their positions in the context.
     #[test]
     fn a_chunk_is_scored_as_a_context_of_its_own() {
         crate::testing::with_view(40, |view| {
-            let snapkv = Arc::new(crate::SnapKv { window_size: 3, kernel_size: 1 });
-            let press = Chunk::new(&chunks(10), snapkv).unwrap();
-            let kept = press.select(view, Budget::Ratio(0.5)).unwrap().to_lists(2, 40).unwrap();
+            let snapkv = crate::SnapKv { window_size: 3, kernel_size: 1 };
+            let press = Chunk { chunk_length: 10 };
+            let kept = press.select(&snapkv, view, Budget::Ratio(0.5)).unwrap().to_lists(2, 40).unwrap();
             for head in &kept {
                 assert_eq!(head.len(), 20);
                 for end in [10, 20, 30, 40] {
@@ -117,7 +95,7 @@ mod tests {
             }
             // A context that ends where the first chunk ends leaves the same of it.
             let first = view.slice(0, 10).unwrap();
-            let alone = press.select(&first, Budget::Ratio(0.5)).unwrap().to_lists(2, 10).unwrap();
+            let alone = press.select(&snapkv, &first, Budget::Ratio(0.5)).unwrap().to_lists(2, 10).unwrap();
             for (head, alone) in kept.iter().zip(&alone) {
                 assert_eq!(&head[..5], alone);
             }
@@ -136,13 +114,13 @@ mod tests {
             let keys = Tensor::cat(&[first.keys(), &moved], 2);
             let view =
                 LayerView::new(0, first.geometry(), keys, again(first.values(), 2), parts, first.rotary()).unwrap();
-            let scorers: [Arc<dyn Scorer>; 2] = [
-                Arc::new(crate::SnapKv { window_size: 3, kernel_size: 1 }),
-                Arc::new(crate::ExpectedAttention { n_sink: 1, ..Default::default() }),
+            let scorers: [&dyn Scorer; 2] = [
+                &crate::SnapKv { window_size: 3, kernel_size: 1 },
+                &crate::ExpectedAttention { n_sink: 1, ..Default::default() },
             ];
             for scorer in scorers {
-                let press = Chunk::new(&chunks(10), scorer).unwrap();
-                let kept = press.select(&view, Budget::Ratio(0.5)).unwrap().to_lists(2, 20).unwrap();
+                let press = Chunk { chunk_length: 10 };
+                let kept = press.select(scorer, &view, Budget::Ratio(0.5)).unwrap().to_lists(2, 20).unwrap();
                 for head in kept {
                     let further: Vec<i64> = head[..5].iter().map(|token| token + 10).collect();
                     assert_eq!(head[5..], further);
@@ -154,14 +132,14 @@ mod tests {
     #[test]
     fn a_rest_too_short_for_the_scorer_joins_the_chunk_before() {
         crate::testing::with_view(23, |view| {
-            let snapkv = || Arc::new(crate::SnapKv { window_size: 4, kernel_size: 1 });
-            let press = Chunk::new(&chunks(10), snapkv()).unwrap();
-            let kept = press.select(view, Budget::Ratio(0.5)).unwrap().to_lists(2, 23).unwrap();
+            let snapkv = crate::SnapKv { window_size: 4, kernel_size: 1 };
+            let select = |chunk_length| Chunk { chunk_length }.select(&snapkv, view, Budget::Ratio(0.5));
+            let kept = select(10).unwrap().to_lists(2, 23).unwrap();
             for head in kept {
                 assert_eq!(head.len(), 5 + 6);
                 assert!((19..23).all(|token| head.contains(&token)), "no window in {head:?}");
             }
-            let error = Chunk::new(&chunks(4), snapkv()).unwrap().select(view, Budget::Ratio(0.5)).unwrap_err();
+            let error = select(4).unwrap_err();
             let told = "the chunk of tokens 12 to 15: the context has 4 tokens and window_size = 4";
             assert!(error.to_string().contains(told), "{error}");
         });

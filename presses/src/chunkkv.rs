@@ -1,8 +1,6 @@
 //! `chunkkv`: whole phrases are kept or evicted.
 
-use std::sync::Arc;
-
-use pressroom::press::{Budget, ModelFacts, Needs, Params, Press, Range, Scored, Scorer, Selection};
+use pressroom::press::{Budget, Range, Scorer, Selection, Wrapper};
 use pressroom::{Result, view::LayerView};
 use tch::{Kind, Tensor};
 
@@ -23,52 +21,28 @@ pressroom::press! {
     /// # Paper
     /// Liu et al., "ChunkKV: Semantic-Preserving KV Cache Compression for Efficient Long-Context LLM Inference", 2025,
     /// <https://arxiv.org/abs/2502.00299>
-    "chunkkv" Press ChunkKvParams wraps(press: Scorer) {
+    "chunkkv" Press ChunkKv wraps(press: Scorer) {
         /// Tokens of a chunk.
         chunk_length: usize = 20, Range::closed(1.0, 1e9);
     }
 }
 
-/// The press: parameters and the scorer it wraps.
-pub struct ChunkKv {
-    params: ChunkKvParams,
-    scorer: Arc<dyn Scorer>,
-}
-
-impl ChunkKv {
-    /// Wraps `scorer`.
-    ///
-    /// # Errors
-    /// Bad parameters.
-    pub fn new(params: &Params, scorer: Arc<dyn Scorer>) -> Result<Self> {
-        Ok(Self { params: ChunkKvParams::from_params(params)?, scorer })
-    }
-}
-
-impl Press for ChunkKv {
-    fn identity(&self) -> String {
-        self.params.identity_around(&[self.scorer.identity()])
+impl Wrapper for ChunkKv {
+    fn identity(&self, scorer: String) -> String {
+        self.identity_around(&[scorer])
     }
 
-    fn needs(&self) -> Needs {
-        self.scorer.needs()
-    }
-
-    fn prepare(&self, model: &ModelFacts) -> Result<()> {
-        self.scorer.prepare(model)
-    }
-
-    fn select(&self, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
-        let (tokens, length) = (view.tokens(), self.params.chunk_length as i64);
+    fn select(&self, scorer: &dyn Scorer, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
+        let (tokens, length) = (view.tokens(), self.chunk_length as i64);
         if budget.keeps_all(tokens) {
             return Ok(Selection::all());
         }
         if tokens < length {
-            return Scored(self.scorer.clone()).select(view, budget);
+            return scorer.select(view, budget);
         }
         let chunks = (tokens + length - 1) / length;
         let kept = Budget::from_ratio(budget.ratio(tokens))?.kept(chunks);
-        let TokenScores { scores, protected } = TokenScores::of(view, self.scorer.as_ref(), budget)?;
+        let TokenScores { scores, protected } = TokenScores::of(view, scorer, budget)?;
         let means = chunk_means(&scores, length)?;
         let shares = chunk_means(&protected.f_to_kind(Kind::Float)?, length)?;
         // By protected share, and where that is equal by score: stable sorts, the last one counts most.

@@ -1,13 +1,10 @@
 //! `critical_adakv`: heads share one budget, and what a value adds to the output counts.
 
-use std::sync::Arc;
-
-use pressroom::press::{Budget, ModelFacts, Needs, Params, Press, Range, Scorer, Selection};
+use pressroom::press::{Budget, Needs, Range, Scorer, Selection, Wrapper};
 use pressroom::{Result, view::LayerView};
-use pressroom_kernels::order::descending;
-use tch::{Kind, Tensor};
+use tch::Kind;
 
-use crate::adakv::{best_of_all_heads, safeguard};
+use crate::adakv::{best_of_all_heads, best_of_each_head, safeguard};
 use crate::criticalkv::weighed;
 
 pressroom::press! {
@@ -25,7 +22,7 @@ pressroom::press! {
     /// # Paper
     /// Feng et al., "Identify Critical KV Cache in LLM Inference from an Output Perturbation Perspective", 2025,
     /// <https://arxiv.org/abs/2502.03805>
-    "critical_adakv" Press CriticalAdaKvParams wraps(press: Scorer) {
+    "critical_adakv" Press CriticalAdaKv wraps(press: Scorer) {
         /// Fraction of its even share that every head keeps; at least one KV pair unless 0.
         alpha_safeguard: f64 = 0.2, Range::closed(0.0, 1.0);
         /// Added to the scores before they are weighed.
@@ -35,62 +32,33 @@ pressroom::press! {
     }
 }
 
-/// The press: parameters and the scorer it wraps.
-pub struct CriticalAdaKv {
-    params: CriticalAdaKvParams,
-    scorer: Arc<dyn Scorer>,
-}
-
-impl CriticalAdaKv {
-    /// Wraps `scorer`.
-    ///
-    /// # Errors
-    /// Bad parameters.
-    pub fn new(params: &Params, scorer: Arc<dyn Scorer>) -> Result<Self> {
-        Ok(Self { params: CriticalAdaKvParams::from_params(params)?, scorer })
-    }
-}
-
-impl Press for CriticalAdaKv {
-    fn identity(&self) -> String {
-        self.params.identity_around(&[self.scorer.identity()])
+impl Wrapper for CriticalAdaKv {
+    fn identity(&self, scorer: String) -> String {
+        self.identity_around(&[scorer])
     }
 
-    fn needs(&self) -> Needs {
-        Needs { output_projection: true, ..self.scorer.needs() }
+    fn needs(&self, scorer: Needs) -> Needs {
+        Needs { output_projection: true, ..scorer }
     }
 
     fn head_wise(&self) -> bool {
         true
     }
 
-    fn prepare(&self, model: &ModelFacts) -> Result<()> {
-        self.scorer.prepare(model)
-    }
-
-    fn select(&self, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
+    fn select(&self, scorer: &dyn Scorer, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
         let tokens = view.tokens();
         if budget.keeps_all(tokens) {
             return Ok(Selection::all());
         }
-        let scores = view.scores(self.scorer.as_ref(), budget)?;
-        let order = view.ranking(self.scorer.as_ref(), budget)?;
+        let scores = view.scores(scorer, budget)?;
         let kept = budget.kept(tokens);
-        let safe = safeguard(kept, self.params.alpha_safeguard);
+        let safe = safeguard(kept, self.alpha_safeguard);
         let shares =
-            best_of_all_heads(&scores, &order, kept, safe)?.f_sum_dim_intlist([2i64].as_slice(), true, Kind::Int64)?;
-        let first = shares.f_mul_scalar(self.params.first_stage_ratio)?.f_to_kind(Kind::Int64)?.f_clamp_min(safe)?;
-        let chosen = best(&order, &first)?;
-        let weighed = weighed(&scores, self.params.epsilon, view)?.f_masked_fill(&chosen, f64::INFINITY)?;
-        let order = descending(&weighed)?;
-        Selection::from_mask(&best(&order, &shares)?)
+            best_of_all_heads(&scores, kept, safe)?.f_sum_dim_intlist([2i64].as_slice(), false, Kind::Int64)?;
+        let shares: Vec<i64> = shares.f_flatten(0, 1)?.try_into()?;
+        let first = shares.iter().map(|share| ((*share as f64 * self.first_stage_ratio) as i64).max(safe));
+        let chosen = best_of_each_head(&scores, &first.collect::<Vec<_>>())?;
+        let weighed = weighed(&scores, self.epsilon, view)?.f_masked_fill(&chosen, f64::INFINITY)?;
+        Selection::from_mask(&best_of_each_head(&weighed, &shares)?)
     }
-}
-
-/// Whether an entry is among the first `count`, `[batch, kv_heads, 1]`, of its head's `order`, bool
-/// `[batch, kv_heads, tokens]`.
-fn best(order: &Tensor, count: &Tensor) -> Result<Tensor> {
-    let ranks = Tensor::f_arange(order.size()[2], (Kind::Int64, order.device()))?;
-    let among = ranks.f_lt_tensor(count)?;
-    Ok(among.f_scatter(2, order, &among)?)
 }

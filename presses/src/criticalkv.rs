@@ -76,7 +76,7 @@ impl Scorer for CriticalKv {
         let scores = view.scores(self.scorer.as_ref(), budget)?;
         let first = ((1.0 - budget.ratio(tokens)) * tokens as f64 * share) as i64;
         let first = if share > 0.0 { first.max(1) } else { first };
-        let best = view.ranking(self.scorer.as_ref(), budget)?.f_narrow(2, 0, first)?;
+        let best = view.best(self.scorer.as_ref(), budget, first)?;
         weighed(&scores, self.params.epsilon, view)?.f_scatter_value(2, &best, f64::INFINITY).map_err(Into::into)
     }
 }
@@ -117,8 +117,8 @@ mod tests {
             let params = Params::from([("first_stage_ratio".into(), pressroom::press::Value::Number(0.0))]);
             let snapkv = Arc::new(crate::SnapKv { window_size: 6, kernel_size: 1 });
             let critical = CriticalKv::new(&params, snapkv).unwrap();
-            let ranking = view.ranking(&critical, Budget::Ratio(0.8)).unwrap();
-            for head in Vec::<Vec<i64>>::try_from(ranking.narrow(2, 0, 6).squeeze_dim(0)).unwrap() {
+            let best = view.best(&critical, Budget::Ratio(0.8), 6).unwrap();
+            for head in Vec::<Vec<i64>>::try_from(best.squeeze_dim(0)).unwrap() {
                 assert!((34..40).all(|token| head.contains(&token)), "the window is not in {head:?}");
             }
         });

@@ -114,9 +114,6 @@ impl Press for DuoAttention {
         let (streaming, sizes) =
             self.pattern.with(|pattern| Ok((pattern.streaming.f_select(0, view.layer() as i64)?, pattern.sizes)))?;
         let streaming = view.own_heads(&streaming, 0)?;
-        if streaming.f_any()?.f_int64_value(&[])? == 0 {
-            return Ok(Selection::all());
-        }
         let ends = view.first(sizes.sink_size)?.f_logical_or(&view.last(sizes.recent_size)?)?;
         let retrieves = streaming.f_to_device(view.device())?.f_logical_not()?.f_view([1, -1, 1])?;
         let kept = ends.f_logical_or(&retrieves)?;

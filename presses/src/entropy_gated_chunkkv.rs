@@ -1,8 +1,6 @@
 //! `entropy_gated_chunkkv`: chunks that matter for one token give up the others.
 
-use std::sync::Arc;
-
-use pressroom::press::{Budget, ModelFacts, Needs, Params, Press, Range, Scorer, Selection};
+use pressroom::press::{Budget, Params, Range, Scorer, Selection, Wrapper};
 use pressroom::{Error, Result, view::LayerView};
 use tch::{Kind, Tensor};
 
@@ -23,7 +21,7 @@ pressroom::press! {
     /// # Paper
     /// None of its own; after Liu et al., "ChunkKV: Semantic-Preserving KV Cache Compression for Efficient
     /// Long-Context LLM Inference", 2025, <https://arxiv.org/abs/2502.00299>
-    "entropy_gated_chunkkv" Press EntropyGatedChunkKvParams wraps(press: Scorer) {
+    "entropy_gated_chunkkv" Press EntropyGatedChunkKv wraps(press: Scorer) {
         /// Tokens of a chunk.
         chunk_length: usize = 10, Range::closed(2.0, 1e9);
         /// Tokens kept of an important but spiky chunk; fewer than `chunk_length`.
@@ -33,12 +31,6 @@ pressroom::press! {
 
 /// Keeps logarithms and quotients of zero finite.
 const EPSILON: f64 = 1e-8;
-
-/// The press: parameters and the scorer it wraps.
-pub struct EntropyGatedChunkKv {
-    params: EntropyGatedChunkKvParams,
-    scorer: Arc<dyn Scorer>,
-}
 
 /// A chunk of the context and what decides about it.
 struct Chunk {
@@ -56,19 +48,19 @@ impl Chunk {
 }
 
 impl EntropyGatedChunkKv {
-    /// Wraps `scorer`.
+    /// The press with these parameters.
     ///
     /// # Errors
-    /// Bad parameters.
-    pub fn new(params: &Params, scorer: Arc<dyn Scorer>) -> Result<Self> {
-        let params = EntropyGatedChunkKvParams::from_params(params)?;
-        if params.low_entropy_chunk_length >= params.chunk_length {
+    /// Bad parameters; `low_entropy_chunk_length` not less than `chunk_length`.
+    pub fn new(params: &Params) -> Result<Self> {
+        let press = Self::from_params(params)?;
+        if press.low_entropy_chunk_length >= press.chunk_length {
             return Err(Error::input(format!(
                 "low_entropy_chunk_length = {} leaves nothing out of chunks of chunk_length = {}: make it smaller",
-                params.low_entropy_chunk_length, params.chunk_length
+                press.low_entropy_chunk_length, press.chunk_length
             )));
         }
-        Ok(Self { params, scorer })
+        Ok(press)
     }
 
     /// The tokens of a sequence from most to least important.
@@ -85,7 +77,7 @@ impl EntropyGatedChunkKv {
             let mut tokens: Vec<usize> = chunk.tokens.collect();
             best_first(&mut tokens);
             if chunk.mean >= mean && chunk.entropy < entropy {
-                let spikes = self.params.low_entropy_chunk_length.max(chunk.guarded).min(tokens.len());
+                let spikes = self.low_entropy_chunk_length.max(chunk.guarded).min(tokens.len());
                 given_up.extend(tokens.split_off(spikes));
             }
             order.append(&mut tokens);
@@ -96,7 +88,7 @@ impl EntropyGatedChunkKv {
     }
 
     fn chunks(&self, scores: &[f64], protected: &[bool]) -> Vec<Chunk> {
-        let length = self.params.chunk_length;
+        let length = self.chunk_length;
         let chunk = |(index, scores): (usize, &[f64])| {
             let tokens = index * length..index * length + scores.len();
             let guarded = protected[tokens.clone()].iter().filter(|&&guarded| guarded).count();
@@ -107,25 +99,17 @@ impl EntropyGatedChunkKv {
     }
 }
 
-impl Press for EntropyGatedChunkKv {
-    fn identity(&self) -> String {
-        self.params.identity_around(&[self.scorer.identity()])
+impl Wrapper for EntropyGatedChunkKv {
+    fn identity(&self, scorer: String) -> String {
+        self.identity_around(&[scorer])
     }
 
-    fn needs(&self) -> Needs {
-        self.scorer.needs()
-    }
-
-    fn prepare(&self, model: &ModelFacts) -> Result<()> {
-        self.scorer.prepare(model)
-    }
-
-    fn select(&self, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
+    fn select(&self, scorer: &dyn Scorer, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
         let tokens = view.tokens();
         if budget.keeps_all(tokens) {
             return Ok(Selection::all());
         }
-        let TokenScores { scores, protected } = TokenScores::of(view, self.scorer.as_ref(), budget)?;
+        let TokenScores { scores, protected } = TokenScores::of(view, scorer, budget)?;
         let scores = Vec::<Vec<f64>>::try_from(scores.f_to_kind(Kind::Double)?)?;
         let protected = Vec::<Vec<bool>>::try_from(protected)?;
         let mut kept = Vec::new();

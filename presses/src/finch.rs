@@ -2,7 +2,7 @@
 
 use pressroom::press::{Budget, Needs, Press, Range, Scorer, Selection, Span};
 use pressroom::{Error, Result, view::LayerView};
-use pressroom_kernels::order::descending;
+use pressroom_kernels::order::best;
 use tch::{Kind, Tensor};
 
 use crate::key_rerotation::closed_up;
@@ -99,14 +99,9 @@ impl Press for Finch {
                 Tensor::f_cat(&kept, 2)?
             }
         };
-        let selection = Selection::uniform(&selection)?;
+        let selection = Selection::ascending(selection)?;
         if self.rerotate_keys { closed_up(selection) } else { Ok(selection) }
     }
-}
-
-/// Indices of the best `kept` entries of each head, ties to the earlier.
-fn best(scores: &Tensor, kept: i64) -> Result<Tensor> {
-    Ok(descending(scores)?.f_narrow(2, 0, kept)?)
 }
 
 impl Finch {

@@ -7,6 +7,7 @@ use pressroom::press::{Budget, ModelFacts, Needs, Params, Press, Range, Scorer, 
 use pressroom::{Result, view::LayerView};
 use tch::{Kind, Tensor};
 
+use crate::adakv::best_of_each_head;
 use crate::prepared::Prepared;
 
 pressroom::press! {
@@ -117,13 +118,10 @@ impl Press for HeadKv {
         let always = scores.f_isposinf()?.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Int64)?;
         let always = always.f_min()?.f_int64_value(&[])?;
         let all = self.shares.with(|shares| Ok(self.kept(shares, budget, tokens, always)))?;
-        let all = Tensor::f_from_slice(&all)?.f_to_device(view.device())?;
-        let layer = all.f_view([view.geometry().layers as i64, -1])?.f_select(0, view.layer() as i64)?;
-        let kept = view.own_heads(&layer, 0)?.f_view([1, -1, 1])?;
-        let order = view.ranking(self.scorer.as_ref(), budget)?;
-        let places = Tensor::f_arange(tokens, (Kind::Int64, view.device()))?;
-        let best = places.f_lt_tensor(&kept)?.f_expand_as(&order)?;
-        Selection::from_mask(&best.f_zeros_like()?.f_scatter(2, &order, &best)?)
+        let all = Tensor::f_from_slice(&all)?.f_view([view.geometry().layers as i64, -1])?;
+        let kept: Vec<i64> = view.own_heads(&all.f_select(0, view.layer() as i64)?, 0)?.try_into()?;
+        let kept = kept.repeat(view.batch() as usize);
+        Selection::from_mask(&best_of_each_head(&scores, &kept)?)
     }
 }
 

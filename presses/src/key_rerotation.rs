@@ -1,8 +1,6 @@
 //! `key_rerotation`: no gaps between the positions of what is kept.
 
-use std::sync::Arc;
-
-use pressroom::press::{Budget, Edits, Kept, ModelFacts, Needs, Params, Press, Scored, Scorer, Selection};
+use pressroom::press::{Budget, Edits, Kept, Scorer, Selection, Wrapper};
 use pressroom::{Result, view::LayerView};
 use tch::{Kind, Tensor};
 
@@ -20,44 +18,20 @@ pressroom::press! {
     /// # Paper
     /// Corallo and Papotti, "FINCH: Prompt-guided Key-Value Cache Compression for Large Language Models", TACL 2024,
     /// <https://doi.org/10.1162/tacl_a_00716>
-    "key_rerotation" Press KeyRerotationParams wraps(press: Scorer) {}
+    "key_rerotation" Press KeyRerotation wraps(press: Scorer) {}
 }
 
-/// The press: the scorer it wraps.
-pub struct KeyRerotation {
-    params: KeyRerotationParams,
-    scorer: Arc<dyn Scorer>,
-}
-
-impl KeyRerotation {
-    /// Wraps `scorer`.
-    ///
-    /// # Errors
-    /// Bad parameters.
-    pub fn new(params: &Params, scorer: Arc<dyn Scorer>) -> Result<Self> {
-        Ok(Self { params: KeyRerotationParams::from_params(params)?, scorer })
-    }
-}
-
-impl Press for KeyRerotation {
-    fn identity(&self) -> String {
-        self.params.identity_around(&[self.scorer.identity()])
-    }
-
-    fn needs(&self) -> Needs {
-        self.scorer.needs()
+impl Wrapper for KeyRerotation {
+    fn identity(&self, scorer: String) -> String {
+        self.identity_around(&[scorer])
     }
 
     fn moves_keys(&self) -> bool {
         true
     }
 
-    fn prepare(&self, model: &ModelFacts) -> Result<()> {
-        self.scorer.prepare(model)
-    }
-
-    fn select(&self, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
-        closed_up(Scored(self.scorer.clone()).select(view, budget)?)
+    fn select(&self, scorer: &dyn Scorer, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
+        closed_up(scorer.select(view, budget)?)
     }
 }
 

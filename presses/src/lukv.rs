@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use pressroom::press::{Budget, ModelFacts, Needs, Params, Press, Range, Scorer, Selection, SideData};
 use pressroom::{Result, view::LayerView};
-use pressroom_kernels::order::descending;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
+use crate::adakv::best_of_each_head;
 use crate::prepared::Prepared;
 
 pressroom::press! {
@@ -98,11 +98,8 @@ impl Press for LuKv {
         }
         let protected = view.first(self.params.sink)?.f_logical_or(&view.last(self.params.window)?)?;
         let scores = view.scores(self.scorer.as_ref(), budget)?.f_masked_fill(&protected, f64::INFINITY)?;
-        let order = descending(&scores)?;
-        let kept = Tensor::f_from_slice(&self.kept(view, budget)?)?.f_to_device(view.device())?.f_view([1, -1, 1])?;
-        let best = Tensor::f_arange(view.tokens(), (Kind::Int64, view.device()))?.f_lt_tensor(&kept)?;
-        let best = best.f_expand(order.size(), false)?;
-        Selection::from_mask(&best.f_zeros_like()?.f_scatter(2, &order, &best)?)
+        let kept = self.kept(view, budget)?.repeat(view.batch() as usize);
+        Selection::from_mask(&best_of_each_head(&scores, &kept)?)
     }
 }
 

@@ -1,9 +1,7 @@
 //! `merging`: what is evicted lives on in its nearest neighbour.
 
-use std::sync::Arc;
-
 use pressroom::error::During;
-use pressroom::press::{Budget, Edits, Kept, ModelFacts, Needs, Params, Press, Range, Scored, Scorer, Selection};
+use pressroom::press::{Budget, Edits, Kept, Range, Scorer, Selection, Wrapper};
 use pressroom::{Result, view::LayerView};
 use tch::{Kind, Tensor};
 
@@ -23,7 +21,7 @@ pressroom::press! {
     /// None of its own; after Bolya et al., "Token Merging: Your ViT But Faster", ICLR 2023,
     /// <https://arxiv.org/abs/2210.09461>, and Wan et al., "D2O: Dynamic Discriminative Operations for Efficient
     /// Long-Context Inference of Large Language Models", 2024, <https://arxiv.org/abs/2406.13035>
-    "merging" Press MergingParams wraps(press: Scorer) {
+    "merging" Press Merging wraps(press: Scorer) {
         /// Smallest cosine similarity at which a token is merged.
         similarity_threshold: f64 = 0.0, Range::closed(0.0, 1.0);
         /// Fraction of the evicted tokens, the most similar ones, that is merged.
@@ -37,27 +35,13 @@ const EPSILON: f64 = 1e-6;
 /// Evicted tokens whose similarities to all kept ones are held at a time.
 const SLICE: i64 = 1024;
 
-/// The press: parameters and the scorer it wraps.
-pub struct Merging {
-    params: MergingParams,
-    scorer: Arc<dyn Scorer>,
-}
-
 impl Merging {
-    /// Wraps `scorer`.
-    ///
-    /// # Errors
-    /// Bad parameters.
-    pub fn new(params: &Params, scorer: Arc<dyn Scorer>) -> Result<Self> {
-        Ok(Self { params: MergingParams::from_params(params)?, scorer })
-    }
-
     /// Weights, float32 `[batch, kv_heads, evicted]`, at which evicted tokens of these similarities are merged before
     /// their sizes count.
     fn gate(&self, similarity: &Tensor) -> Result<Tensor> {
         let weights = similarity.f_clamp_min(0.0)?;
         let evicted = similarity.size()[2];
-        let too_far = similarity.f_lt(self.params.similarity_threshold)?;
+        let too_far = similarity.f_lt(self.similarity_threshold)?;
         let dissimilar = evicted - self.merged(evicted);
         let (_, ascending) = similarity.f_sort_stable(true, 2, false)?;
         let weights = weights.f_scatter_value(2, &ascending.f_narrow(2, 0, dissimilar)?, 0.0)?;
@@ -66,25 +50,17 @@ impl Merging {
 
     /// How many of the evicted tokens are merged: those at or above the quantile `1 - merge_fraction`.
     fn merged(&self, evicted: i64) -> i64 {
-        evicted - ((1.0 - self.params.merge_fraction) * (evicted - 1) as f64).ceil() as i64
+        evicted - ((1.0 - self.merge_fraction) * (evicted - 1) as f64).ceil() as i64
     }
 }
 
-impl Press for Merging {
-    fn identity(&self) -> String {
-        self.params.identity_around(&[self.scorer.identity()])
+impl Wrapper for Merging {
+    fn identity(&self, scorer: String) -> String {
+        self.identity_around(&[scorer])
     }
 
-    fn needs(&self) -> Needs {
-        self.scorer.needs()
-    }
-
-    fn prepare(&self, model: &ModelFacts) -> Result<()> {
-        self.scorer.prepare(model)
-    }
-
-    fn select(&self, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
-        let selection = Scored(self.scorer.clone()).select(view, budget)?;
+    fn select(&self, scorer: &dyn Scorer, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
+        let selection = scorer.select(view, budget)?;
         let Kept::Uniform(kept) = selection.kept() else { return Ok(selection) };
         let left =
             Tensor::f_ones([view.batch(), view.geometry().kv_heads, view.tokens()], (Kind::Bool, view.device()))?;
@@ -133,27 +109,23 @@ fn nearest(evicted: &Tensor, kept: &Tensor) -> Result<(Tensor, Tensor)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pressroom::press::Value;
 
     #[test]
     fn a_threshold_of_one_merges_nothing_and_the_fraction_counts() {
         crate::testing::with_view(31, |view| {
-            let knorm = Arc::new(crate::Knorm {});
-            let changed = |name: &str, value: f64| {
-                let params = Params::from([(name.into(), Value::Number(value))]);
-                let press = Merging::new(&params, knorm.clone()).unwrap();
-                let selection = press.select(view, Budget::Ratio(0.5)).unwrap();
+            let changed = |press: Merging| {
+                let selection = press.select(&crate::Knorm {}, view, Budget::Ratio(0.5)).unwrap();
                 let plain = selection.kept().pick(view.values()).unwrap();
                 let merged = selection.kept_values(view.values()).unwrap();
                 f64::try_from((merged - plain).abs().sum(Kind::Float)).unwrap()
             };
-            assert_eq!(changed("similarity_threshold", 1.0), 0.0);
-            let (half, all) = (changed("merge_fraction", 0.5), changed("merge_fraction", 1.0));
+            assert_eq!(changed(Merging { similarity_threshold: 1.0, ..Merging::default() }), 0.0);
+            let fraction = |merge_fraction| changed(Merging { merge_fraction, ..Merging::default() });
+            let (half, all) = (fraction(0.5), fraction(1.0));
             assert!(0.0 < half && half < all, "{half} of {all}");
         });
-        for (fraction, merged) in [(1.0, 16), (0.5, 8), (0.75, 12), (0.01, 1)] {
-            let params = Params::from([("merge_fraction".into(), Value::Number(fraction))]);
-            assert_eq!(Merging::new(&params, Arc::new(crate::Knorm {})).unwrap().merged(16), merged, "{fraction}");
+        for (merge_fraction, merged) in [(1.0, 16), (0.5, 8), (0.75, 12), (0.01, 1)] {
+            assert_eq!(Merging { merge_fraction, ..Merging::default() }.merged(16), merged, "{merge_fraction}");
         }
     }
 

@@ -3,8 +3,8 @@
 use pressroom::Result;
 use pressroom::error::During;
 use pressroom::press::{Budget, Selection};
-use pressroom_kernels::order::descending;
-use tch::{Kind, Tensor};
+use pressroom_kernels::order::among_best;
+use tch::Tensor;
 
 /// What survives of `scores`, for each layer `[kv_heads, entries]`: bool `[layers, kv_heads, entries]`.
 ///
@@ -36,21 +36,13 @@ pub(crate) fn share(
 /// head it belongs to: where many are always kept, no layer is favoured.
 fn best(scores: &Tensor, kept: i64) -> Result<Tensor> {
     let by_entry = scores.f_permute([2, 0, 1])?;
-    let flat = by_entry.f_flatten(0, 2)?;
-    let order = descending(&flat).during("ranking the entries of all heads", &[scores])?;
-    let mask = Tensor::f_zeros([flat.numel() as i64], (Kind::Bool, scores.device()))?;
-    let mask = mask.f_scatter_value(0, &order.f_narrow(0, 0, kept)?, 1)?;
+    let mask = among_best(&by_entry.f_reshape([1, -1])?, &[kept]).during("choosing among all heads", &[scores])?;
     Ok(mask.f_view(by_entry.size().as_slice())?.f_permute([1, 2, 0])?)
 }
 
 /// The selections, layer by layer, that masks `[layers, kv_heads, entries]` are.
 pub(crate) fn selections(masks: &Tensor) -> Result<Vec<Selection>> {
-    let layer = |index: i64| {
-        let mask = masks.f_narrow(0, index, 1)?;
-        let all = mask.f_all()?.f_int64_value(&[])? == 1;
-        if all { Ok(Selection::all()) } else { Selection::from_mask(&mask) }
-    };
-    (0..masks.size3()?.0).map(layer).collect()
+    (0..masks.size3()?.0).map(|layer| Selection::from_mask(&masks.f_narrow(0, layer, 1)?)).collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ pub(super) fn compose(first: &Selection, second: &Selection) -> Result<Selection
     let kept = match (first.kept(), inner) {
         (Kept::All, _) => return Ok(second.shallow_clone().with_edits(compose_edits(first, second)?)),
         (_, Kept::All) => return Ok(first.shallow_clone().with_edits(compose_edits(first, second)?)),
-        (Kept::Uniform(outer), Kept::Uniform(_)) => Selection::uniform(&inner.pick(outer)?)?,
+        (Kept::Uniform(outer), Kept::Uniform(_)) => Selection::ascending(inner.pick(outer)?)?,
         (Kept::Uniform(outer), Kept::Ragged(ragged)) => {
             Selection::ragged(RaggedIndices { indices: inner.pick(outer)?, indptr: ragged.indptr.clone() })
         }
@@ -55,6 +55,19 @@ pub(super) fn by_head(
 }
 
 impl Selection {
+    /// The ragged selection that deciding on each KV head by itself makes, each being a view of its own.
+    ///
+    /// # Errors
+    /// A decision fails, or does not fit its head.
+    pub fn of_each(heads: &[LayerView<'_>], decide: impl Fn(&LayerView<'_>) -> Result<Selection>) -> Result<Selection> {
+        let each = |head: &LayerView<'_>| {
+            let selection = if head.tokens() == 0 { Selection::all() } else { decide(head)? };
+            selection.check_fit(1, 1, head.tokens())?;
+            Ok(selection)
+        };
+        Self::join(&heads.iter().map(each).collect::<Result<Vec<_>>>()?, heads)
+    }
+
     /// The ragged selection that those of single KV heads, each made on a view of its own, amount to.
     ///
     /// # Errors

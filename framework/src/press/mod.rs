@@ -14,6 +14,7 @@ mod registry;
 mod scorer;
 mod selection;
 mod side_data;
+mod wrapper;
 
 pub use budget::Budget;
 pub use chain::{ContextStage, Pipeline, Stage};
@@ -28,6 +29,7 @@ pub use registry::{Built, Entry, Registry, missing_inner, nearest};
 pub use scorer::{Scored, Scorer};
 pub use selection::{Edits, Kept, RaggedIndices, Selection};
 pub use side_data::SideData;
+pub use wrapper::{Around, Wrapper};
 
 use crate::error::Result;
 use crate::view::LayerView;
@@ -72,11 +74,6 @@ pub trait Press: Send + Sync {
     /// # Errors
     /// As [`Self::select`].
     fn select_heads(&self, heads: &[LayerView<'_>], budget: Budget) -> Result<Selection> {
-        let each = |head: &LayerView<'_>| {
-            let selection = if head.tokens() == 0 { Selection::all() } else { self.select(head, budget)? };
-            selection.check_fit(1, 1, head.tokens())?;
-            Ok(selection)
-        };
-        Selection::join(&heads.iter().map(each).collect::<Result<Vec<_>>>()?, heads)
+        Selection::of_each(heads, |head| self.select(head, budget))
     }
 }

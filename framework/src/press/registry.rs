@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ContextPress, DecodingPress, Method, Params, Press, PressInfo, Scored, Scorer, Wraps};
+use super::{Around, ContextPress, DecodingPress, Method, Params, Press, PressInfo, Scored, Scorer, Wrapper, Wraps};
 use crate::error::{Error, Result};
 
 /// A configured press.
@@ -84,6 +84,14 @@ impl Entry {
         Self::new(info, move |params, mut inner| {
             Ok(Built::Scorer(Arc::new(build(params, inner.remove(0).into_scorer()?)?)))
         })
+    }
+
+    /// A wrapper of a scorer, made from its parameters.
+    pub fn wrapper<W: Wrapper + 'static>(
+        info: PressInfo,
+        build: impl Fn(&Params) -> Result<W> + Send + Sync + 'static,
+    ) -> Self {
+        Self::press_around(info, move |params, scorer| Around::new(build(params)?, scorer))
     }
 
     /// A press that wraps a scorer.

@@ -44,6 +44,19 @@ pub trait Scorer: Send + Sync {
     }
 }
 
+impl dyn Scorer + '_ {
+    /// Keeps the best-scored entries of each KV head.
+    ///
+    /// # Errors
+    /// As [`Scorer::score`].
+    pub fn select(&self, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
+        if budget.keeps_all(view.tokens()) {
+            return Ok(Selection::all());
+        }
+        Selection::ascending(view.best(self, budget, self.kept(view, budget))?)
+    }
+}
+
 /// The press that a scorer is: keep the best-scored entries of each KV head.
 #[derive(Clone)]
 pub struct Scored(pub Arc<dyn Scorer>);
@@ -62,10 +75,6 @@ impl Press for Scored {
     }
 
     fn select(&self, view: &LayerView<'_>, budget: Budget) -> Result<Selection> {
-        if budget.keeps_all(view.tokens()) {
-            return Ok(Selection::all());
-        }
-        let kept = self.0.kept(view, budget);
-        Selection::uniform(&view.ranking(self.0.as_ref(), budget)?.f_narrow(2, 0, kept)?)
+        self.0.select(view, budget)
     }
 }

@@ -1,8 +1,11 @@
 //! What a press decides: which positions each KV head keeps, and what is changed of those kept.
 
+use std::borrow::Cow;
+
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::error::{During, Error, Result};
+use pressroom_kernels::keep;
 
 /// A press's decision about one layer.
 ///
@@ -76,39 +79,27 @@ impl Kept {
     pub fn pick(&self, data: &Tensor) -> Result<Tensor> {
         match self {
             Self::All => Ok(data.shallow_clone()),
-            Self::Uniform(indices) => match data.dim() {
-                4 => pick_rows(data, indices),
-                _ => data.f_gather(2, indices, false),
-            }
-            .during("keeping entries", &[data, indices]),
-            Self::Ragged(ragged) => {
-                let tokens = data.size().get(2).copied().unwrap_or(0);
-                let counts: Vec<i64> = ragged.indptr.windows(2).map(|part| part[1] - part[0]).collect();
-                let starts: Vec<i64> = (0..counts.len() as i64).map(|row| row * tokens).collect();
-                let device = ragged.indices.device();
-                let on_device = |list: &[i64]| Tensor::f_from_slice(list)?.f_to_device(device);
-                on_device(&starts)?
-                    .f_repeat_interleave_self_tensor(&on_device(&counts)?, 0, None)
-                    .and_then(|starts| starts.f_add(&ragged.indices))
-                    .and_then(|rows| data.f_flatten(0, 2)?.f_index_select(0, &rows))
-                    .during("keeping entries", &[data, &ragged.indices])
-            }
+            // Whole rows are copied at once, which a gather does number by number.
+            Self::Uniform(indices) if data.dim() == 4 => pick_rows(data, indices),
+            Self::Uniform(indices) => data.f_gather(2, indices, false),
+            Self::Ragged(RaggedIndices { indices, indptr }) => match data.dim() {
+                3 => keep::rows(&data.f_flatten(0, 1)?.f_unsqueeze(2)?, indices, indptr)?.f_squeeze_dim(1),
+                _ => keep::rows(&data.f_flatten(0, 1)?, indices, indptr),
+            },
         }
+        .during("keeping entries", &[data])
     }
 }
 
-/// The rows `indices`, `[batch, kv_heads, kept]`, of `data`, `[batch, kv_heads, tokens, width]`: whole rows are copied at
-/// once, which a gather does number by number.
+/// The rows `indices`, `[batch, kv_heads, kept]`, of `data`, `[batch, kv_heads, tokens, width]`.
 fn pick_rows(data: &Tensor, indices: &Tensor) -> Result<Tensor, TchError> {
-    let ((batch, heads, tokens, width), kept) = (data.size4()?, indices.size3()?);
-    let known =
-        kept.2 == 0 || (indices.f_min()?.f_int64_value(&[])? >= 0 && indices.f_max()?.f_int64_value(&[])? < tokens);
-    if (kept.0, kept.1) != (batch, heads) || !known {
-        return Err(TchError::Shape(format!("rows of {tokens} tokens in {batch} x {heads} heads are due")));
+    let ((batch, heads, _, width), (rows, columns, kept)) = (data.size4()?, indices.size3()?);
+    if (rows, columns) != (batch, heads) {
+        return Err(TchError::Shape(format!("entries of {rows} x {columns} heads where there are {batch} x {heads}")));
     }
-    let firsts = Tensor::f_arange(batch * heads, (Kind::Int64, data.device()))?.f_mul_scalar(tokens)?;
-    let rows = indices.f_add(&firsts.f_view([batch, heads, 1])?)?.f_flatten(0, 2)?;
-    data.f_flatten(0, 2)?.f_index_select(0, &rows)?.f_view([batch, heads, kept.2, width])
+    let offsets: Vec<i64> = (0..=batch * heads).map(|head| head * kept).collect();
+    let rows = keep::rows(&data.f_flatten(0, 1)?, &indices.f_flatten(0, 2)?, &offsets)?;
+    rows.f_view([batch, heads, kept, width])
 }
 
 impl Selection {
@@ -117,32 +108,32 @@ impl Selection {
         Self { kept: Kept::All, edits: Edits::default() }
     }
 
-    /// Keeps `indices`, `[batch, kv_heads, kept]`, in each head.
+    /// Keeps `indices`, int64 `[batch, kv_heads, kept]`, which ascend in each head; [`Self::check`] says whether they do.
+    ///
+    /// # Errors
+    /// The tensor is not three-dimensional.
+    pub fn ascending(indices: Tensor) -> Result<Self> {
+        indices.size3()?;
+        Ok(Self { kept: Kept::Uniform(indices), edits: Edits::default() })
+    }
+
+    /// Keeps `indices`, `[batch, kv_heads, kept]`, in any order, in each head.
     ///
     /// # Errors
     /// The tensor is not three-dimensional.
     pub fn uniform(indices: &Tensor) -> Result<Self> {
-        indices.size3()?;
-        let (sorted, _) = indices.f_to_kind(Kind::Int64)?.f_sort(-1, false)?;
-        Ok(Self { kept: Kept::Uniform(sorted), edits: Edits::default() })
+        Self::ascending(indices.f_to_kind(Kind::Int64)?.f_sort(-1, false)?.0)
     }
 
-    /// Keeps the true positions of `mask`, `[batch, kv_heads, tokens]`.
+    /// Keeps the true positions of `mask`, `[batch, kv_heads, tokens]`; everything where all are.
     ///
     /// # Errors
     /// The tensor is not three-dimensional.
     pub fn from_mask(mask: &Tensor) -> Result<Self> {
-        let (batch, kv_heads, _) = mask.size3()?;
-        let counts: Vec<i64> =
-            mask.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Int64)?.f_flatten(0, -1)?.try_into()?;
-        let mut indptr = Vec::with_capacity((batch * kv_heads) as usize + 1);
-        indptr.push(0);
-        for count in counts {
-            indptr.push(indptr[indptr.len() - 1] + count);
-        }
-        // `nonzero` lists row after row, ascending within a row: the order this type promises.
-        let indices = mask.f_nonzero()?.f_select(1, 2)?;
-        Ok(Self::ragged(RaggedIndices { indices, indptr }))
+        mask.size3()?;
+        let (indices, indptr) = keep::listed(&mask.f_flatten(0, 1)?)?;
+        let everything = indices.numel() == mask.numel();
+        Ok(if everything { Self::all() } else { Self::ragged(RaggedIndices { indices, indptr }) })
     }
 
     /// Keeps the true positions of `mask`, `[batch, tokens]`, in every one of `kv_heads` KV heads.
@@ -154,8 +145,8 @@ impl Selection {
         if batch > 1 {
             return Self::from_mask(&mask.f_unsqueeze(1)?.f_expand([batch, kv_heads, tokens], false)?);
         }
-        let kept = mask.f_nonzero()?.f_select(1, 1)?;
-        Self::uniform(&kept.f_view([1, 1, -1])?.f_expand([1, kv_heads, -1], false)?)
+        let (kept, _) = keep::listed(mask)?;
+        Self::ascending(kept.f_view([1, 1, -1])?.f_expand([1, kv_heads, -1], false)?)
     }
 
     /// Keeps a list per KV head; [`Self::check`] says whether it is a valid one.
@@ -291,19 +282,21 @@ impl Selection {
     /// [`Error::Input`] with the first violation.
     pub fn check_fit(&self, batch: i64, kv_heads: i64, tokens: i64) -> Result<()> {
         self.check_edits(batch, kv_heads, tokens)?;
-        if let Kept::All = self.kept {
-            return Ok(());
+        let (indices, indptr) = match &self.kept {
+            Kept::All => return Ok(()),
+            Kept::Uniform(indices) => {
+                let (batch, heads, kept) = indices.size3()?;
+                (indices, Cow::from_iter((0..=batch * heads).map(|row| row * kept)))
+            }
+            Kept::Ragged(ragged) => (&ragged.indices, Cow::from(&ragged.indptr)),
+        };
+        let (rows, due) = (indptr.len() as i64 - 1, batch * kv_heads);
+        if rows != due {
+            return Err(Error::input(format!("selection for {rows} heads where there are {due}")));
         }
-        let rows = self.to_lists((batch * kv_heads) as usize, tokens)?;
-        if rows.len() as i64 != batch * kv_heads {
-            return Err(Error::input(format!(
-                "selection for {} heads where there are {}",
-                rows.len(),
-                batch * kv_heads
-            )));
-        }
-        for (row, kept) in rows.iter().enumerate() {
-            let head = row as i64 % kv_heads;
+        let indices: Vec<i64> = indices.f_flatten(0, -1)?.try_into()?;
+        for (row, part) in indptr.windows(2).enumerate() {
+            let (head, kept) = (row as i64 % kv_heads, &indices[part[0] as usize..part[1] as usize]);
             if let Some(bad) = kept.iter().find(|index| !(0..tokens).contains(*index)) {
                 return Err(Error::input(format!("selection keeps index {bad} of {tokens} tokens in KV head {head}")));
             }

@@ -2,7 +2,7 @@
 
 mod attend;
 mod parts;
-mod ranking;
+mod scores;
 mod sub;
 
 use tch::{Device, Kind, Tensor};
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::Rotary;
 use crate::press::{Needs, Span};
 use crate::random::derive_seed;
-use ranking::Rankings;
+use scores::Scores;
 
 /// Head counts and sizes of the attention of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -56,7 +56,7 @@ pub struct LayerView<'a> {
     parts: Materialised,
     rotary: &'a Rotary,
     seed: u64,
-    rankings: Rankings,
+    scores: Scores,
 }
 
 impl<'a> LayerView<'a> {
@@ -94,7 +94,7 @@ impl<'a> LayerView<'a> {
             parts,
             rotary,
             seed: 0,
-            rankings: Rankings::default(),
+            scores: Scores::default(),
         })
     }
 

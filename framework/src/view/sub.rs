@@ -7,7 +7,7 @@ use super::{Geometry, LayerView};
 use crate::cache::LayerCache;
 use crate::error::{Error, Result};
 use crate::press::{Edits, Kept, Selection};
-use crate::view::ranking::Rankings;
+use crate::view::scores::Scores;
 
 impl<'a> LayerView<'a> {
     /// The view that is left after a selection of the same number of entries per head: what the next
@@ -78,8 +78,8 @@ impl<'a> LayerView<'a> {
         let parts = rows.with_columns(|columns| Ok(own(columns, columns.dim() as i64 - 1)?))?;
         let view = self.with(self.geometry, own(&self.keys, 2)?, own(&self.values, 2)?, positions, parts);
         let question_tokens = (self.question_tokens - (self.context.end - end)).max(0);
-        let rankings = self.rankings.of_slice(start, length);
-        Ok(Self { context: first..end, question_tokens, rankings, ..view })
+        let scores = self.scores.of_slice(start, length);
+        Ok(Self { context: first..end, question_tokens, scores, ..view })
     }
 
     /// One KV head and its query group.
@@ -108,6 +108,6 @@ impl<'a> LayerView<'a> {
         parts: super::Materialised,
     ) -> Self {
         let context = self.context.clone();
-        Self { geometry, keys, values, positions, parts, context, rankings: Rankings::default(), ..*self }
+        Self { geometry, keys, values, positions, parts, context, scores: Scores::default(), ..*self }
     }
 }

@@ -1,4 +1,4 @@
-//! Scores of a view and the order they give, computed once however many sessions ask.
+//! Scores of a view, computed once however many sessions ask, and the best by them.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,24 +11,18 @@ use crate::error::{During, Error, Result};
 use crate::press::{Budget, Scorer};
 use pressroom_kernels::order;
 
-/// Scorers' verdicts on a view, by their identity, and those on slices of it.
+/// What scorers gave a view, by their identity, and slices of it.
 #[derive(Clone, Default)]
-pub(super) struct Rankings {
-    own: Rc<RefCell<HashMap<String, Ranking>>>,
+pub(super) struct Scores {
+    own: Rc<RefCell<HashMap<String, Tensor>>>,
     slices: Rc<RefCell<HashMap<(i64, i64), Self>>>,
 }
 
-impl Rankings {
+impl Scores {
     /// Those of the slice `start..start + length`, however often it is taken.
     pub(super) fn of_slice(&self, start: i64, length: i64) -> Self {
         self.slices.borrow_mut().entry((start, length)).or_default().clone()
     }
-}
-
-/// A scorer's verdict on a view, shared by every ratio that uses it.
-struct Ranking {
-    scores: Tensor,
-    order: Option<Tensor>,
 }
 
 impl LayerView<'_> {
@@ -39,8 +33,8 @@ impl LayerView<'_> {
     /// The scorer fails, returns another shape, NaN or minus infinity.
     pub fn scores(&self, scorer: &dyn Scorer, budget: Budget) -> Result<Tensor> {
         let key = key(scorer, budget);
-        if let Some(ranking) = self.rankings.own.borrow().get(&key) {
-            return Ok(ranking.scores.shallow_clone());
+        if let Some(scores) = self.scores.own.borrow().get(&key) {
+            return Ok(scores.shallow_clone());
         }
         let scores = scorer.score(self, budget)?.f_to_kind(Kind::Float)?;
         let expected = [self.batch(), self.geometry.kv_heads, self.tokens()];
@@ -52,27 +46,18 @@ impl LayerView<'_> {
         if unusable != 0 {
             return Err(Error::input(format!("{identity} gave scores that are NaN or minus infinity")));
         }
-        let ranking = Ranking { scores: scores.shallow_clone(), order: None };
-        self.rankings.own.borrow_mut().insert(key, ranking);
+        self.scores.own.borrow_mut().insert(key, scores.shallow_clone());
         Ok(scores)
     }
 
-    /// The entries of each head from most to least important, int64 `[batch, kv_heads, tokens]`.
+    /// The best `count` entries of each head by a scorer's scores, int64 `[batch, kv_heads, count]`, ascending.
     /// Ties go to the earlier entry, so the best `k` are always among the best `k + 1`.
     ///
     /// # Errors
-    /// As [`Self::scores`].
-    pub fn ranking(&self, scorer: &dyn Scorer, budget: Budget) -> Result<Tensor> {
+    /// As [`Self::scores`]; there are fewer entries.
+    pub fn best(&self, scorer: &dyn Scorer, budget: Budget, count: i64) -> Result<Tensor> {
         let scores = self.scores(scorer, budget)?;
-        let key = key(scorer, budget);
-        if let Some(order) = self.rankings.own.borrow().get(&key).and_then(|ranking| ranking.order.as_ref()) {
-            return Ok(order.shallow_clone());
-        }
-        let order = order::descending(&scores).during("sorting scores", &[&scores])?;
-        if let Some(ranking) = self.rankings.own.borrow_mut().get_mut(&key) {
-            ranking.order = Some(order.shallow_clone());
-        }
-        Ok(order)
+        order::best(&scores, count).during("choosing by scores", &[&scores])
     }
 }
 
