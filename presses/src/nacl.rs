@@ -49,9 +49,8 @@ impl Scorer for Nacl {
 
     fn score(&self, view: &LayerView<'_>, budget: Budget) -> Result<Tensor> {
         too_short("proxy_tokens", self.proxy_tokens, view)?;
-        let weights = view.window_attention(self.proxy_tokens)?;
-        let attention = weights.f_sum_dim_intlist([3i64].as_slice(), false, Kind::Float)?;
-        let attention = attention.f_mean_dim([2i64].as_slice(), false, Kind::Float)?;
+        let votes = view.window_votes(self.proxy_tokens)?;
+        let attention = votes.f_mean_dim([2i64].as_slice(), false, Kind::Float)?;
         let proxies = view.last(self.proxy_tokens)?;
         let judged = attention.f_masked_fill(&proxies, f64::INFINITY)?;
         let proxy_tokens = self.proxy_tokens as i64;

@@ -24,8 +24,8 @@ pub struct ContextLayer<'m> {
     pub(super) values: Tensor,
     /// Queries before rotary embedding, slice after slice `[n, heads, head_dim]`, as far as they are needed.
     pub(super) unrotated: Vec<Tensor>,
-    /// What was projected, slice after slice `[n, hidden]`, as far as it is needed.
-    pub(super) hidden_states: Vec<Tensor>,
+    /// What is projected, `[tokens, hidden]`; `None` where nothing reads it.
+    pub(super) hidden_states: Option<Tensor>,
 }
 
 impl<'m> ContextLayer<'m> {
@@ -40,11 +40,14 @@ impl<'m> ContextLayer<'m> {
             parts.output_projection = Some(self.output_projection.shallow_clone());
         }
         if needs.hidden_states {
-            parts.hidden_states = Some(joined(&self.hidden_states, 0, tokens)?.f_unsqueeze(0)?);
+            let kept = || Error::input("hidden states of this layer were not kept");
+            parts.hidden_states = Some(self.hidden_states.as_ref().ok_or_else(kept)?.f_unsqueeze(0)?);
         }
         if needs.queries != Span::None {
-            let last = joined(&self.unrotated, 0, needs.queries.of(tokens))?;
-            parts.queries = Some(last.f_transpose(0, 1)?.f_contiguous()?.f_unsqueeze(0)?);
+            let by_head = self.unrotated.iter().map(|slice| slice.f_transpose(0, 1));
+            let by_head = by_head.collect::<Result<Vec<_>, _>>()?;
+            let last = joined(&by_head, 1, needs.queries.of(tokens))?;
+            parts.queries = Some(last.f_contiguous()?.f_unsqueeze(0)?);
         }
         if needs.attention != Span::None {
             let last = joined(&self.queries, 1, needs.attention.of(tokens))?;

@@ -60,7 +60,7 @@ impl Llama {
 
     /// One layer over a whole context; each slice is written over its part of `stream`, `[tokens, hidden]`.
     fn prefill_layer(&self, index: usize, stream: &Tensor, tables: &Tables, needs: Needs) -> Result<LayerView<'_>> {
-        let mut context = self.context_layer(index, stream)?;
+        let mut context = self.context_layer(index, stream, needs)?;
         for (start, length) in slices(stream.size2()?.0) {
             let mut own = stream.f_narrow(0, start, length)?;
             let queries = self.project_slice(&mut context, &own, start, tables, needs)?;
@@ -87,7 +87,7 @@ impl Llama {
         let _guard = tch::no_grad_guard();
         let stream = self.embed(tokens)?;
         let tables = self.context_tables(tokens.len())?;
-        let mut context = self.context_layer(0, &stream)?;
+        let mut context = self.context_layer(0, &stream, needs)?;
         for (start, length) in slices(stream.size2()?.0) {
             let _ = self.project_slice(&mut context, &stream.f_narrow(0, start, length)?, start, &tables, needs)?;
         }
@@ -100,11 +100,12 @@ impl Llama {
         self.rotary().tables(&positions, self.kind)
     }
 
-    /// A layer of a context that nothing is known of yet, with room for the keys and values of all its tokens.
-    fn context_layer(&self, index: usize, stream: &Tensor) -> Result<ContextLayer<'_>> {
+    /// A layer of a context of which nothing is projected yet, with room for the keys and values of all its tokens.
+    fn context_layer(&self, index: usize, stream: &Tensor, needs: Needs) -> Result<ContextLayer<'_>> {
         let Geometry { kv_heads, head_dim, .. } = self.geometry;
         let size = [kv_heads, stream.size2()?.0, head_dim];
         let room = || Tensor::f_empty(size, (self.kind, stream.device()));
+        let normed = || self.rms_norm(stream, &self.layers[index].input_norm);
         Ok(ContextLayer {
             index,
             geometry: self.geometry,
@@ -114,7 +115,7 @@ impl Llama {
             keys: room()?,
             values: room()?,
             unrotated: vec![],
-            hidden_states: vec![],
+            hidden_states: needs.hidden_states.then(normed).transpose()?,
         })
     }
 
@@ -131,7 +132,10 @@ impl Llama {
         let layer = &self.layers[context.index];
         let (length, tokens) = (stream.size2()?.0, context.keys.size3()?.1);
         let Geometry { heads, head_dim, .. } = self.geometry;
-        let normed = self.rms_norm(stream, &layer.input_norm)?;
+        let normed = match &context.hidden_states {
+            Some(all) => all.f_narrow(0, start, length)?,
+            None => self.rms_norm(stream, &layer.input_norm)?,
+        };
         let Projected { queries: unrotated, keys, values } = layer.attention.project(&normed)?;
         let tables = (tables.0.f_narrow(0, start, length)?, tables.1.f_narrow(0, start, length)?);
         let own = |all: &Tensor| all.f_narrow(1, start, length)?.f_transpose(0, 1);
@@ -142,9 +146,6 @@ impl Llama {
         let attending = if needs.attention_sums { Span::All } else { needs.attention };
         context.queries.extend(late(&queries, 1, start, attending.of(tokens), tokens)?);
         context.unrotated.extend(late(&unrotated, 0, start, needs.queries.of(tokens), tokens)?);
-        if needs.hidden_states {
-            context.hidden_states.push(normed);
-        }
         Ok(queries)
     }
 }
