@@ -4,6 +4,7 @@
 
 #include "cuda/machine.cuh"
 
+typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;

@@ -64,11 +64,6 @@ __device__ inline float largest_of(float value) {
     return value;
 }
 
-// The largest value of a warp, in all its lanes.
-__device__ inline float largest_of_warp(float value) {
-    return largest_of<WARP>(value);
-}
-
 // 2 to the power of `exponent` - `largest`: a weight, which is zero where nothing is weighed.
 __device__ inline float weight_of(float exponent, float largest) {
     return exponent == -INFINITY ? 0.0f : exp2f(exponent - largest);

@@ -97,6 +97,17 @@ impl HeadRows {
         1 << (ends | row | VECTOR as u64).trailing_zeros()
     }
 
+    /// The same rows in words of `word` bytes, and the words of a row.
+    ///
+    /// # Errors
+    /// A row has more than kernels count.
+    pub(crate) fn in_words(&self, word: u64) -> Result<(Rows, u32), TchError> {
+        let words = u64::from(self.width) * self.bytes / word;
+        let words = u32::try_from(words).map_err(|_| TchError::Shape(format!("{words} words are too long a row")))?;
+        let strides = self.rows.strides.map(|stride| stride * self.bytes / word);
+        Ok((Rows { strides, ..self.rows }, words))
+    }
+
     /// Whether every row starts at a multiple of 16 bytes and ends at one.
     pub(crate) fn aligned(&self) -> bool {
         self.word() == VECTOR as u64
@@ -136,7 +147,9 @@ mod tests {
             let rows = HeadRows::of(&data).unwrap().unwrap();
             prop_assert_eq!(rows.extents.map(i64::from).to_vec(), data.size()[..3].to_vec());
             let step = rows.word();
-            prop_assert!(step.is_power_of_two() && step <= 16 && (u64::from(rows.width) * rows.bytes).is_multiple_of(step));
+            let (words, count) = rows.in_words(step).unwrap();
+            prop_assert!(step.is_power_of_two() && step <= 16);
+            prop_assert_eq!(u64::from(count) * step, u64::from(rows.width) * rows.bytes);
             for (sequence, head, token) in [(0, 0, 0), (batch - 1, data.size()[1] - 1, tokens - 1)] {
                 let there = data.select(0, sequence).select(0, head).select(0, token).data_ptr() as u64;
                 let [s, h, t] = rows.rows.strides;
@@ -144,6 +157,9 @@ mod tests {
                 let ours = rows.rows.address + offset * kind.elt_size_in_bytes() as u64;
                 prop_assert_eq!(ours, there);
                 prop_assert_eq!(ours % step, 0);
+                let [s, h, t] = words.strides;
+                let offset = sequence as u64 * s + head as u64 * h + token as u64 * t;
+                prop_assert_eq!(words.address + offset * step, there);
             }
         }
     }

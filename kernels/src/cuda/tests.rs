@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::compile::{Architecture, compile};
 use super::{Program, Source, library};
-use crate::{attention, gate, norm, quadratic, received, rotary, vector_norm};
+use crate::{attention, gate, keep, norm, order, quadratic, received, rotary, vector_norm};
 
 const ARCHITECTURES: [Architecture; 3] = [Architecture(80), Architecture(90), Architecture(100)];
 
@@ -16,14 +16,15 @@ fn open_nvrtc() {
     library::open_nvrtc_in(&folder).expect("`make test`, or `python3 scripts/setup.py nvrtc`, fetches the compiler");
 }
 
-/// What presses score with.
+/// What presses score and select with.
 fn scoring() -> Vec<Program> {
-    let mut programs = Vec::new();
+    // Of sources with two kernels both are compiled, whichever is asked for.
+    let mut programs = vec![order::gpu::program("best")];
+    programs.extend([1, 2, 4, 8, 16].map(keep::gpu::program));
     for element in ["float", "bf16", "f16"] {
         programs
             .extend([(128, true), (80, false)].map(|(width, wide)| vector_norm::gpu::program(element, width, wide)));
         programs.push(quadratic::gpu::program(element));
-        // Both kernels are compiled, whichever is asked for.
         programs.extend(["float", element].map(|query| received::gpu::program("received", [query, element])));
     }
     programs.dedup();

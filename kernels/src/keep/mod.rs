@@ -1,10 +1,12 @@
 //! What a selection leaves of keys or values: the rows that are listed for each head.
 
+pub(crate) mod gpu;
 #[cfg(test)]
 mod tests;
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use crate::cuda;
 use crate::dispatch::{Choice, for_kind};
 use crate::element::Element;
 use crate::rows::{Rows, RowsMut, bytes, integers};
@@ -25,11 +27,16 @@ pub fn rows(data: &Tensor, indices: &Tensor, offsets: &[i64]) -> Result<Tensor, 
         let listed = indices.numel();
         return Err(TchError::Shape(format!("offsets {offsets:?} do not divide {listed} indices among {heads} heads")));
     }
-    if let Choice::Kernels(_) = Choice::of([Some(data), Some(indices)])?
-        && indices.kind() == Kind::Int64
-        && let Some(kept) = for_kind!(data.kind(), E => copy::<E>(data, &indices.f_contiguous()?, offsets))
-    {
-        return kept;
+    let ours = indices.kind() == Kind::Int64;
+    let kept = match Choice::of([Some(data), Some(indices)])? {
+        Choice::Kernels(_) if ours => {
+            for_kind!(data.kind(), E => copy::<E>(data, &indices.f_contiguous()?, offsets)).transpose()?
+        }
+        Choice::Gpu(index) if ours => gpu::rows(cuda::gpu(index)?, data, indices, offsets)?,
+        _ => None,
+    };
+    if let Some(kept) = kept {
+        return Ok(kept);
     }
     if indices.numel() > 0 {
         let extremes = [indices.f_min()?.f_int64_value(&[])?, indices.f_max()?.f_int64_value(&[])?];

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use tch::{Kind, Tensor};
 
-use super::{listed, reference, reference_listed, rows};
-use crate::testing::{arranged, random, with_threads};
+use super::{gpu, listed, reference, reference_listed, rows};
+use crate::testing::{arranged, emulated, random, with_threads};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
@@ -24,7 +24,26 @@ proptest! {
         prop_assert_eq!(&(indices.shallow_clone(), offsets.clone()), &reference_listed(&mask).unwrap());
         let kept = with_threads(threads, || rows(&data, &indices, &offsets)).unwrap();
         prop_assert!(kept.is_contiguous() && kept.kind() == kind);
-        prop_assert_eq!(kept, reference(&data, &indices, &offsets).unwrap());
+        let due = reference(&data, &indices, &offsets).unwrap();
+        let on_a_gpu = emulated(|machine| gpu::rows(machine, &data, &indices, &offsets).unwrap());
+        prop_assert_eq!(on_a_gpu.as_ref(), Some(&due));
+        prop_assert_eq!(kept, due);
+    }
+}
+
+#[test]
+fn a_gpu_copies_every_dtype_and_keeps_nothing_where_an_index_is_out_of_range() {
+    for kind in [Kind::Bool, Kind::Int8, Kind::Double] {
+        let data = random(1, &[2, 5, 3], 2.0, Kind::Float).to_kind(kind);
+        let keep = |indices: &[i64]| {
+            let indices = Tensor::from_slice(indices);
+            emulated(|machine| gpu::rows(machine, &data, &indices, &[0, 1, 4]).unwrap())
+        };
+        let due = reference(&data, &Tensor::from_slice(&[4i64, 0, 3, 3]), &[0, 1, 4]).unwrap();
+        assert_eq!(keep(&[4, 0, 3, 3]), Some(due));
+        for bad in [-1, 5, i64::MAX, i64::MIN] {
+            assert_eq!(keep(&[0, 1, bad, 4]), None);
+        }
     }
 }
 

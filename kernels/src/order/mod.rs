@@ -1,10 +1,12 @@
 //! The order of scores: which entry is the best of its row, which the second, and so on; and which are the best few.
 
+pub(crate) mod gpu;
 #[cfg(test)]
 mod tests;
 
 use tch::{Kind, TchError, Tensor};
 
+use crate::cuda;
 use crate::dispatch::Choice;
 use crate::rows::{Scratch, elements};
 use crate::threads;
@@ -32,17 +34,19 @@ pub fn best(scores: &Tensor, count: i64) -> Result<Tensor, TchError> {
     let Some(width) = size.last_mut() else { return Err(TchError::Shape("scores of no dimension".into())) };
     check_counts(&[count], *width)?;
     *width = count;
-    if let Choice::Kernels(_) = Choice::of([Some(scores)])?
-        && scores.kind() == Kind::Float
-    {
-        let best = each_row(scores, count as usize, |_, keys, best: &mut [i64]| {
-            let marks = marks(keys, count as usize);
-            let marked = (0..).zip(marks).filter_map(|(index, marked)| marked.then_some(index));
-            best.iter_mut().zip(marked).for_each(|(best, index)| *best = index);
-        })?;
-        return Tensor::f_from_slice(&best)?.f_view(size.as_slice());
+    let ours = scores.kind() == Kind::Float;
+    match Choice::of([Some(scores)])? {
+        Choice::Kernels(_) if ours => {
+            let best = each_row(scores, count as usize, |_, keys, best: &mut [i64]| {
+                let marks = marks(keys, count as usize);
+                let marked = (0..).zip(marks).filter_map(|(index, marked)| marked.then_some(index));
+                best.iter_mut().zip(marked).for_each(|(best, index)| *best = index);
+            })?;
+            Tensor::f_from_slice(&best)?.f_view(size.as_slice())
+        }
+        Choice::Gpu(index) if ours => gpu::best(cuda::gpu(index)?, scores, &size),
+        _ => Ok(reference(scores)?.f_narrow(-1, 0, count)?.f_sort(-1, false)?.0),
     }
-    Ok(reference(scores)?.f_narrow(-1, 0, count)?.f_sort(-1, false)?.0)
 }
 
 /// Whether an entry is among the best of its row of `scores`, `[rows, n]`, of which each has a count of its own: bool
@@ -56,18 +60,22 @@ pub fn among_best(scores: &Tensor, counts: &[i64]) -> Result<Tensor, TchError> {
     if counts.len() as i64 != rows {
         return Err(TchError::Shape(format!("{} counts for {rows} rows", counts.len())));
     }
-    if let Choice::Kernels(_) = Choice::of([Some(scores)])?
-        && scores.kind() == Kind::Float
-    {
-        let among = each_row(scores, width as usize, |row, keys, among: &mut [bool]| {
-            among.copy_from_slice(&marks(keys, counts[row] as usize));
-        })?;
-        return Tensor::f_from_slice(&among)?.f_view([rows, width]);
+    let ours = scores.kind() == Kind::Float;
+    match Choice::of([Some(scores)])? {
+        Choice::Kernels(_) if ours => {
+            let among = each_row(scores, width as usize, |row, keys, among: &mut [bool]| {
+                among.copy_from_slice(&marks(keys, counts[row] as usize));
+            })?;
+            Tensor::f_from_slice(&among)?.f_view([rows, width])
+        }
+        Choice::Gpu(index) if ours => gpu::among_best(cuda::gpu(index)?, scores, counts),
+        _ => {
+            let here = (Kind::Int64, scores.device());
+            let counts = Tensor::f_from_slice(counts)?.f_to_device(scores.device())?.f_unsqueeze(1)?;
+            let among = Tensor::f_arange(width, here)?.f_lt_tensor(&counts)?;
+            among.f_scatter(1, &reference(scores)?, &among)
+        }
     }
-    let here = (Kind::Int64, scores.device());
-    let counts = Tensor::f_from_slice(counts)?.f_to_device(scores.device())?.f_unsqueeze(1)?;
-    let among = Tensor::f_arange(width, here)?.f_lt_tensor(&counts)?;
-    among.f_scatter(1, &reference(scores)?, &among)
 }
 
 fn check_counts(counts: &[i64], width: i64) -> Result<(), TchError> {

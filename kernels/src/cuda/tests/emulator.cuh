@@ -221,6 +221,28 @@ inline void add_product(float (&sums)[4], const unsigned (&left)[4], const unsig
     }
 }
 
+inline unsigned __ballot_sync(unsigned, bool own) {
+    unsigned thread = emulator::block->current;
+    unsigned* slots = emulator::block->slots[emulator::block->fibers[thread].exchanges++ % 2];
+    slots[thread] = own;
+    __syncwarp();
+    unsigned ballot = 0;
+    for (unsigned lane = 0; lane < emulator::LANES; ++lane) {
+        ballot |= slots[thread / emulator::LANES * emulator::LANES + lane] << lane;
+    }
+    return ballot;
+}
+
+inline unsigned __popc(unsigned bits) {
+    return __builtin_popcount(bits);
+}
+
+inline unsigned atomicAdd(unsigned* to, unsigned value) {
+    unsigned before = *to;
+    *to += value;
+    return before;
+}
+
 // What a test calls: runs KERNEL over a grid.
 #define EMULATE(KERNEL)                                                                                              \
     extern "C" const char* emulate(const unsigned* grid, void** arguments, bool reversed) {                          \
