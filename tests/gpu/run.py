@@ -120,6 +120,7 @@ def main():
     context = "256" if options.rehearse else options.context
     bench = [pressroom, "bench", "--model", str(options.model), "--device", device, "--json", "--batch", "1,8"]
     bench += ["--context", context, "--layout", "dense,half,ragged,int4"]
+    bench += ["--rounds", "1", "--new-tokens", "4"] if options.rehearse else []
     told = check("bench", bench)
     tokens = options.long or (1024 if options.rehearse else 8192)
     experiment, output = HERE / "long.toml", HERE / "long"

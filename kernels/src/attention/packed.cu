@@ -123,6 +123,12 @@ __device__ inline void rotate(float (&rows)[ROWS][STRIDE]) {
     }
 }
 
+// Of numbers that quads of lanes have for their rows, those of rows 2 * place and the next.
+__device__ inline void two_of(float own, u32 place, float (&two)[2]) {
+    two[0] = __shfl_sync(ALL, own, 2 * place * QUAD);
+    two[1] = __shfl_sync(ALL, own, (2 * place + 1) * QUAD);
+}
+
 union alignas(16) Shared {
     // Until the warps hand over what they have found; rows start at different banks.
     struct {
@@ -171,9 +177,7 @@ attend(const Span* spans, const ELEMENT* query, float* partials, u32 heads, u32 
                 for (int field = 0; field < FIELDS; ++field) total += own[field];
                 queries[part].set(step, own);
             }
-            total = sum_of<QUAD>(total);
-            totals[part][0] = __shfl_sync(ALL, total, 2 * place * QUAD);
-            totals[part][1] = __shfl_sync(ALL, total, (2 * place + 1) * QUAD);
+            two_of(sum_of<QUAD>(total), place, totals[part]);
         }
     }
 
@@ -245,8 +249,8 @@ attend(const Span* spans, const ELEMENT* query, float* partials, u32 heads, u32 
         }
         largest = largest_of<QUAD>(largest);
         const float factor = weight_of(top, largest);
-        const float factors[2] = {__shfl_sync(ALL, factor, 2 * place * QUAD),
-                                  __shfl_sync(ALL, factor, (2 * place + 1) * QUAD)};
+        float factors[2];
+        two_of(factor, place, factors);
         top = largest;
         total *= factor;
 #pragma unroll
@@ -301,8 +305,8 @@ attend(const Span* spans, const ELEMENT* query, float* partials, u32 heads, u32 
     }
 #pragma unroll
     for (int part = 0; part < VALUE_PARTS; ++part) {
-        const float whole = sum_of<QUAD>(zeros[part]);
-        const float added[2] = {__shfl_sync(ALL, whole, 2 * place * QUAD), __shfl_sync(ALL, whole, (2 * place + 1) * QUAD)};
+        float added[2];
+        two_of(sum_of<QUAD>(zeros[part]), place, added);
 #pragma unroll
         for (int panel = part * GROUP / PANEL; panel < min(VALUE_PANELS, (part + 1) * GROUP / PANEL); ++panel) {
 #pragma unroll
