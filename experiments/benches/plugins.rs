@@ -1,7 +1,8 @@
 //! What a plugin costs beside its own work: `cargo bench -p pressroom-experiments --bench plugins`.
 //!
-//! The press does nothing, so all that is measured is the way there and back: a layer of 64 tokens for the call itself,
-//! one of 4,096 for what an isolated one copies.
+//! The press of the calls does nothing, so all that is measured is the way there and back. An isolated one reads a copy
+//! of the layer: beside the call about 4,096 tokens stands what copying their keys and values takes by itself. (To map
+//! their memory into the child for each call would take longer: the pages have to be entered one by one.)
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench may panic")]
 
@@ -9,8 +10,9 @@ use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, SamplingMode, criterion_group, criterion_main};
 use pressroom::model::{LlamaConfig, Rotary};
 use pressroom::press::{Budget, Params, Registry, Scorer};
 use pressroom::view::{Geometry, LayerView, Materialised};
@@ -41,11 +43,15 @@ fn scorer(library: &Path, isolation: Option<&Isolation>) -> Arc<dyn Scorer> {
     registry.find("broken").unwrap().build(&Params::new(), Vec::new()).unwrap().into_scorer().unwrap()
 }
 
-fn boundary(criterion: &mut Criterion) {
+/// Isolation by the program that cargo has built beside this bench.
+fn isolation() -> Isolation {
+    Isolation { program: env!("CARGO_BIN_EXE_pressroom").into(), seconds: 60, memory_mib: 4096 }
+}
+
+fn calls(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let library = library(folder.path());
-    let isolation = Isolation { program: env!("CARGO_BIN_EXE_pressroom").into(), seconds: 60, memory_mib: 4096 };
-    let (here, apart) = (scorer(&library, None), scorer(&library, Some(&isolation)));
+    let (here, apart) = (scorer(&library, None), scorer(&library, Some(&isolation())));
     let rotary = Rotary::new(&LlamaConfig::parse(CONFIG).unwrap(), Device::Cpu).unwrap();
     for tokens in [64, 4096] {
         let zeros = || Tensor::zeros([1, 3, tokens, 64], (Kind::Float, Device::Cpu));
@@ -55,14 +61,39 @@ fn boundary(criterion: &mut Criterion) {
                 bencher.iter(|| black_box(scorer.score(&view, Budget::ALL).unwrap()));
             });
         }
+        let from = vec![0f32; 2 * 3 * 64 * tokens as usize];
+        let mut to = from.clone();
+        criterion.bench_function(&format!("copy of {tokens} tokens"), |bencher| {
+            bencher.iter(|| black_box(&mut to).copy_from_slice(black_box(&from)));
+        });
     }
-    criterion.bench_function("load", |bencher| {
-        bencher.iter(|| black_box(open(&library, None, None).unwrap()));
-    });
-    criterion.bench_function("load isolated", |bencher| {
-        bencher.iter(|| black_box(open(&library, None, Some(&isolation)).unwrap()));
-    });
 }
 
-criterion_group!(benches, boundary);
+fn loading(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().unwrap();
+    let examples = std::env::current_exe().unwrap().parent().unwrap().join("libpressroom_plugin_examples.so");
+    let mut copies = 0;
+    // What is loaded stays, with its file: no more of it than needed.
+    let mut group = criterion.benchmark_group("load");
+    group.sampling_mode(SamplingMode::Flat).sample_size(20);
+    group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_millis(500));
+    group.bench_function("for the first time", |bencher| {
+        let copy = || {
+            copies += 1;
+            let path = folder.path().join(format!("lib{copies}.so"));
+            std::fs::copy(&examples, &path).unwrap();
+            path
+        };
+        bencher.iter_batched(copy, |path| black_box(open(&path, None, None).unwrap()), BatchSize::PerIteration);
+    });
+    group.bench_function("again", |bencher| {
+        bencher.iter(|| black_box(open(&examples, None, None).unwrap()));
+    });
+    group.bench_function("isolated", |bencher| {
+        bencher.iter(|| black_box(open(&examples, None, Some(&isolation())).unwrap()));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, calls, loading);
 criterion_main!(benches);

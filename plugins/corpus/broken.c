@@ -229,6 +229,15 @@ static void misbehave(const PressroomView *view) {
     static void *volatile lost;
     lost = malloc(100);
 #endif
+#ifdef FAULT_GROWS
+    static int64_t *history;
+    static size_t calls, room;
+    if (calls == room) {
+        room = room == 0 ? 16 : 2 * room;
+        history = realloc(history, room * sizeof *history);
+    }
+    history[calls++] = view->tokens;
+#endif
 #ifdef FAULT_SHORT_KILLS
     if (view->tokens < 4) {
         abort();

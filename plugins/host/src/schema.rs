@@ -62,7 +62,9 @@ fn parameter(name: &str, property: &Map<String, Json>) -> Result<ParamInfo, Stri
     let default =
         property.get("default").map(|default| value(default).ok_or("has a default that is no value")).transpose()?;
     if default.is_none() && !optional {
-        return Err("has no default, and its type does not include null".into());
+        return Err(
+            "has no default (in Rust: `#[serde(default)]`), and its type does not include null (`Option`)".into()
+        );
     }
     let mut info = ParamInfo { name: name.to_owned(), doc, kind, default: None, range, choices, many: false };
     if let Some(default) = default {
