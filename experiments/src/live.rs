@@ -214,7 +214,7 @@ mod tests {
         }
         let text = standing.text(10, 20);
         assert!(text.contains("press 39") && text.contains("press 35") && !text.contains("press 34"), "{text}");
-        assert!(text.ends_with("and 35 presses beh…"), "{text}");
+        assert!(text.ends_with("and 35 presses behi…"), "{text}");
         assert!(
             text.lines().count() < 10 && text.lines().all(|line| console::measure_text_width(line) <= 20),
             "{text}"
