@@ -22,8 +22,12 @@ pub(super) fn sample(row: &Row, metric: Metric) -> Result<Sample> {
         max_new_tokens: row.count("max_new_tokens")?.unwrap_or(MAX_NEW_TOKENS),
         metric,
     };
+    let context = row.text("context")?.to_owned();
+    if context.trim().is_empty() {
+        return Err(row.bad("`context` is empty: there is nothing to compress"));
+    }
     Ok(Sample {
-        context: row.text("context")?.to_owned(),
+        context,
         turns: vec![turn],
         task: row.optional_text("task")?.unwrap_or(row.stem()).to_owned(),
         facets: Facets::new(),

@@ -60,9 +60,10 @@ mod tests {
     fn bad_lines_are_named_and_the_others_read() {
         let good = "{\"context\": \"c\", \"question\": \"q\", \"answer\": \"a\"}\n";
         let long = format!("{{\"context\": \"{}\", \"question\": 3, \"answer\": \"a\"}}", "x".repeat(10 << 20));
-        let cases: [(&[u8], &str); 11] = [
+        let cases: [(&[u8], &str); 12] = [
+            (b"{\"context\": \" \", \"question\": \"q\", \"answer\": \"a\"}", "`context` is empty"),
             (b"{\"context\": \"c\"}", "missing field `question`; there are context"),
-            (b"not json", "is no JSON at column 2: expected ident"),
+            (b"not json", "is no JSON at column 2: expected ident, in `not json`"),
             (b"{\"context\": \"c\"", "is no JSON at column"),
             (b"[1, 2]", "is a list, not an object"),
             (b"{\"context\": 1, \"question\": \"q\", \"answer\": \"a\"}", "`context` is the number 1, text is due"),
@@ -77,7 +78,7 @@ mod tests {
             (long.as_bytes(), "`question` is the number 3"),
         ];
         for (content, expected) in cases {
-            let text = [b"\n", good.as_bytes(), content, b"\n", good.as_bytes()].concat();
+            let text = [b"\xef\xbb\xbf\n", good.as_bytes(), content, b"\n", good.as_bytes()].concat();
             let read = read(&text).unwrap();
             assert!(read.len() == 3 && read[0].is_ok() && read[2].is_ok());
             let error = read[1].as_ref().unwrap_err().to_string();

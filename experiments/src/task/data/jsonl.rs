@@ -24,10 +24,11 @@ pub(super) fn rows(path: &Path, limit: usize) -> Result<Vec<Result<Row>>> {
             break;
         }
         number += 1;
+        let line = unmarked(&line);
         if line.trim_ascii().is_empty() {
             continue;
         }
-        rows.push(Row::new(&file, format!("line {number}"), parse(&line)));
+        rows.push(Row::new(&file, format!("line {number}"), parse(line)));
     }
     Ok(rows)
 }
@@ -38,14 +39,23 @@ pub(super) fn rows(path: &Path, limit: usize) -> Result<Vec<Result<Row>>> {
 /// The file cannot be read, or is no JSON.
 pub(super) fn items(path: &Path, limit: usize) -> Result<Vec<Result<Row>>> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = unmarked(&bytes);
     if !bytes.trim_ascii_start().starts_with(b"[") {
         return rows(path, limit);
     }
-    let items: Vec<Value> = serde_json::from_slice(&bytes).map_err(|error| Error::file(path, error.to_string()))?;
+    let items: Vec<Value> = serde_json::from_slice(bytes).map_err(|error| Error::file(path, error.to_string()))?;
     let file: Arc<Path> = path.into();
     let item = |(at, item): (usize, Value)| Row::new(&file, format!("item {}", at + 1), Ok(item));
     Ok(items.into_iter().take(limit).enumerate().map(item).collect())
 }
+
+/// Without the byte order mark that some programs begin a file with.
+fn unmarked(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+/// Bytes of a line shown before and after the place where it is no JSON.
+const SHOWN: usize = 20;
 
 fn parse(line: &[u8]) -> Result<Value, String> {
     let text =
@@ -54,6 +64,10 @@ fn parse(line: &[u8]) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|error| {
         let said = error.to_string();
         let said = said.split(" at line ").next().unwrap_or(&said);
-        format!("is no JSON at column {}: {said}", error.column())
+        let at = error.column();
+        let around = &line[at.saturating_sub(SHOWN).min(line.len())..(at + SHOWN).min(line.len())];
+        let around = String::from_utf8_lossy(around);
+        // A letter may be cut at either end.
+        format!("is no JSON at column {at}: {said}, in `{}`", around.trim().trim_matches('\u{fffd}'))
     })
 }

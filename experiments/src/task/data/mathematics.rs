@@ -3,7 +3,6 @@
 use pressroom::Result;
 use pressroom::pipeline::Truncation;
 
-use super::columns;
 use super::row::Row;
 use super::source::{Part, published};
 use crate::task::{Facets, Metric, Sample, Samples, Setting, Turn};
@@ -11,9 +10,8 @@ use crate::task::{Facets, Metric, Sample, Samples, Setting, Turn};
 published! {
     /// AIME 2025: 30 problems of a competition, whose answers are whole numbers from 0 to 999.
     ///
-    /// Reads `problem` (or `question`) and `answer`, and asks for the answer in a box; or kvpress's conversion, whose
-    /// contexts are empty and whose questions ask for nothing. Scored as kvpress does: the content of the last
-    /// `\boxed{}`.
+    /// Reads `problem` (or `question`) and `answer`, and asks for the answer in a box. kvpress's conversion, whose contexts
+    /// are blank, asks for none. Scored as kvpress does: the content of the last `\boxed{}`.
     "aime25" Aime25 "math-ai/aime25"
 }
 
@@ -61,19 +59,22 @@ impl Math500 {
 
 /// The problem is the context, which decoding goes on compressing.
 fn sample(problems: &Problems, row: &Row) -> Result<Sample> {
-    let level = row.count("level")?.map(|level| ("level".to_owned(), level as f64));
-    let (task, facets) = (problems.name.to_owned(), level.into_iter().collect::<Facets>());
-    if row.has("context") {
-        return Ok(Sample { task, facets, ..columns::sample(row, problems.metric.clone())? });
-    }
     let field = if row.has("question") { "question" } else { "problem" };
+    let asked =
+        if row.has("context") { "" } else { "\n\nReason step by step, and put the final answer into \\boxed{}." };
     let turn = Turn {
-        question: "\n\nReason step by step, and put the final answer into \\boxed{}.".into(),
+        question: asked.into(),
         answer_prefix: String::new(),
         answers: row.texts("answer")?,
-        max_new_tokens: problems.max_new_tokens,
+        max_new_tokens: row.count("max_new_tokens")?.unwrap_or(problems.max_new_tokens),
         metric: problems.metric.clone(),
     };
-    let context = row.text(field)?.to_owned();
-    Ok(Sample { context, turns: vec![turn], task, facets, truncation: Truncation::End })
+    let level = row.count("level")?.map(|level| ("level".to_owned(), level as f64));
+    Ok(Sample {
+        context: row.text(field)?.to_owned(),
+        turns: vec![turn],
+        task: problems.name.into(),
+        facets: level.into_iter().collect::<Facets>(),
+        truncation: Truncation::End,
+    })
 }

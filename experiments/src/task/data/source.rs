@@ -37,6 +37,9 @@ macro_rules! published {
 }
 pub(super) use published;
 
+/// Files that a message names before it counts the others.
+const NAMED: usize = 5;
+
 /// What a task asks of a published set.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
@@ -90,6 +93,9 @@ impl Source<'_> {
     pub(super) fn samples<P: Part>(self, parts: &[P], sample: impl Fn(&P, &Row) -> Result<Sample>) -> Result<Samples> {
         let wanted = self.wanted(parts)?;
         let files = self.files(&wanted)?;
+        if let Some(unread) = self.unread(parts, &files) {
+            tracing::warn!("{unread}");
+        }
         let mut samples = Vec::new();
         for part in wanted {
             // A file that is named and one subset are meant for each other, whatever the file is called.
@@ -107,7 +113,8 @@ impl Source<'_> {
                 if left == Some(0) {
                     break;
                 }
-                let rows = rows(file, left)?;
+                // A file that is bad as a whole is one fault among others.
+                let rows = rows(file, left).unwrap_or_else(|fault| vec![Err(fault)]);
                 left = left.map(|left| left.saturating_sub(rows.len()));
                 samples.extend(rows.into_iter().map(|row| sample(part, &row?)));
             }
@@ -120,6 +127,16 @@ impl Source<'_> {
             ));
         }
         Ok(samples)
+    }
+
+    /// Where all subsets are asked for, which files belong to none.
+    fn unread<P: Part>(&self, parts: &[P], files: &[(String, PathBuf)]) -> Option<String> {
+        let unread = files.iter().filter(|(name, _)| !parts.iter().any(|part| holds(part, name)));
+        let names: Vec<&str> = unread.map(|(name, _)| name.as_str()).collect();
+        let more = if names.len() > NAMED { format!(" and {} more", names.len() - NAMED) } else { String::new() };
+        let named = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+        (self.subsets.is_none() && !names.is_empty())
+            .then(|| format!("{}: what is called after no subset is not read: {named}{more}", self.path))
     }
 
     fn wanted<'p, P: Part>(&self, parts: &'p [P]) -> Result<Vec<&'p P>> {

@@ -80,6 +80,18 @@ fn longbench_prompts_are_the_published_ones_cut_in_three() {
 }
 
 #[test]
+fn a_file_that_is_bad_as_a_whole_is_one_fault_among_others() {
+    let folder =
+        folder(&[("hotpotqa.jsonl", &[]), ("lcc.jsonl", &[json!({"input": "", "context": "c", "answers": ["x"]})])]);
+    std::fs::write(folder.path().join("trec.parquet"), "PAR1").unwrap();
+    let read = read("longbench", folder.path(), &[]).unwrap();
+    let told: Vec<String> = read.iter().filter_map(|sample| Some(sample.as_ref().err()?.to_string())).collect();
+    assert_eq!(read.len(), 3);
+    assert!(told[0].ends_with("hotpotqa.jsonl: holds no sample") && told[1].contains("trec.parquet"), "{told:?}");
+    assert_eq!(read[2].as_ref().unwrap().task, "lcc");
+}
+
+#[test]
 fn kvpress_conversions_keep_their_columns_and_get_the_metric() {
     let row = json!({"context": "c", "question": "q", "answer_prefix": "p", "answers": ["a"], "task": "lcc",
         "max_new_tokens": 84, "length": 3, "all_classes": null});
@@ -257,14 +269,14 @@ fn problems_are_contexts_and_their_answers_mathematics() {
 }
 
 #[test]
-fn problems_as_kvpress_converts_them_are_questions_about_nothing() {
+fn problems_as_kvpress_converts_them_are_asked_as_they_stand() {
     let row = json!({"context": " ", "question": "Find n.", "answer_prefix": "", "answer": "7", "max_new_tokens": 90});
     let folder = folder(&[("test.jsonl", &[row])]);
     for (task, metric) in [("aime25", Metric::Boxed), ("math500", Metric::Mathematics)] {
         let samples = good(task, folder.path(), &[]);
         let turn = &samples[0].turns[0];
-        assert_eq!((samples[0].context.as_str(), samples[0].task.as_str()), (" ", task));
-        assert_eq!((turn.question.as_str(), turn.max_new_tokens, &turn.metric), ("Find n.", 90, &metric));
+        assert_eq!((samples[0].context.as_str(), samples[0].task.as_str()), ("Find n.", task));
+        assert_eq!((turn.question.as_str(), turn.max_new_tokens, &turn.metric), ("", 90, &metric));
     }
 }
 
