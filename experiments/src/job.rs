@@ -20,8 +20,8 @@ use crate::exchange;
 use crate::live::Live;
 use crate::plugins::registry_with;
 use crate::results::{
-    EXPERIMENT, Identity, Key, MemoryMeter, Metrics, QUESTIONS, Record, RunFolder, SessionMetrics, Versions, available_memory,
-    digest,
+    EXPERIMENT, Identity, Key, MemoryMeter, Metrics, QUESTIONS, Record, RunFolder, SessionMetrics, Versions,
+    available_memory, digest,
 };
 use crate::sweep::{Forecast, Memory, Planned, Rates, RunOptions, Shard, Sweep, units};
 use crate::table::bytes;

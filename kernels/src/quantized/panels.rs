@@ -190,7 +190,7 @@ impl<'a> Groups<'a> {
 /// The same, contiguous from a multiple of [`ALIGNMENT`] on: a view of a file or of a larger tensor may start anywhere.
 fn aligned(data: &Tensor) -> Result<Tensor, TchError> {
     let data = data.f_contiguous()?;
-    if data.data_ptr() as usize % ALIGNMENT == 0 { Ok(data) } else { data.f_alias_copy() }
+    if (data.data_ptr() as usize).is_multiple_of(ALIGNMENT) { Ok(data) } else { data.f_alias_copy() }
 }
 
 fn per_channel(role: Role, format: Format) -> bool {
