@@ -161,7 +161,7 @@ fn a_run_whose_plugin_changed_is_refused() {
     let mut bytes = std::fs::read(&library).unwrap();
     bytes.push(0);
     std::fs::write(&library, bytes).unwrap();
-    refused(&["run", &file.display().to_string()], &["results of another run", "identity: \"plugin_knorm(", "before"]);
+    refused(&["run", &file.display().to_string()], &["results of another run", "identity: \"plugin_knorm@", "before"]);
 }
 
 #[test]

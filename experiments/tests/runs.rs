@@ -196,13 +196,13 @@ fn a_run_folder_describes_itself() {
 #[test]
 fn samples_that_cannot_be_asked_end_the_run_or_are_passed_over() {
     let mut rows = lighthouses(3);
-    rows[1]["context"] = json!(" ");
+    rows[1]["question"] = json!("Where? ".repeat(40_000));
     let tiny = Tiny::new(&rows);
     let file = tiny.at("run.toml").display().to_string();
-    refused(&["run", &file], &["sample 1: the context is empty"]);
+    refused(&["run", &file], &["sample 1: no token is left for the context"]);
     assert!(tiny.answers("out").is_empty());
     let said = tiny.run("out", &["--keep-going"]);
-    assert!(said.contains("error: sample 1, question 0: the context is empty"), "{said}");
+    assert!(said.contains("error: sample 1, question 0: no token is left for the context"), "{said}");
     let answers = tiny.answers("out");
     let (failed, answered): (Vec<_>, Vec<_>) = answers.values().partition(|answer| answer.get("error").is_some());
     assert_eq!((failed.len(), answered.len()), (19, 38));
