@@ -116,7 +116,7 @@ fn a_dry_submission_prints_what_slurm_would_get() {
     for part in [
         "#SBATCH --array=0-2%3\n",
         "#SBATCH --requeue\n",
-        "--shard \"$SLURM_ARRAY_TASK_ID/3\"\n",
+        "--shard \"$SLURM_ARRAY_TASK_ID/3\"; }\n",
         "it'\\''s out' && '",
         "sbatch --parsable --partition=gpu ",
         "--dependency=afterany:ARRAY",
