@@ -13,7 +13,7 @@ const NUMBERS: usize = 64 << 20;
 /// Numbers that a thread takes at a time.
 const PART: usize = 1 << 18;
 
-/// Bytes a second at which all threads together read memory, the best of `rounds`.
+/// Bytes a second at which all threads together read memory, the median of `rounds`.
 ///
 /// # Errors
 /// The kernels that were asked for are not there.
@@ -23,7 +23,7 @@ pub fn read_bandwidth(rounds: usize) -> Result<f64, TchError> {
         _ => Level::available().last().copied().unwrap_or(Level::Portable),
     };
     let memory = vec![1.0f32; NUMBERS];
-    let seconds = (0..rounds.max(1)).map(|_| {
+    let seconds = (0..rounds).map(|_| {
         let start = Instant::now();
         for_level!(level, I => threads::for_each(NUMBERS / PART, |part| {
             // SAFETY: `for_level` names only what the processor has.
@@ -32,7 +32,13 @@ pub fn read_bandwidth(rounds: usize) -> Result<f64, TchError> {
         }));
         start.elapsed().as_secs_f64()
     });
-    Ok((NUMBERS * size_of::<f32>()) as f64 / seconds.fold(f64::INFINITY, f64::min))
+    Ok((NUMBERS * size_of::<f32>()) as f64 / median(seconds.collect()))
+}
+
+/// What is no number where there are none.
+fn median(mut seconds: Vec<f64>) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Returns when a device has done all that it was given.
@@ -42,7 +48,7 @@ pub fn wait(device: Device) {
     }
 }
 
-/// Bytes a second at which a device reads its memory, the best of `rounds`.
+/// Bytes a second at which a device reads its memory, the median of `rounds`.
 ///
 /// # Errors
 /// As [`read_bandwidth`]; a GPU has too little memory.
@@ -52,15 +58,15 @@ pub fn read_bandwidth_of(device: Device, rounds: usize) -> Result<f64, TchError>
     }
     // More than a GPU's caches hold, and long beside what a launch takes.
     let memory = Tensor::f_zeros([16 * NUMBERS as i64], (Kind::Float, device))?;
-    let mut best = f64::INFINITY;
-    for _ in 0..=rounds {
+    let mut seconds = Vec::new();
+    for _ in 0..rounds {
         wait(device);
         let start = Instant::now();
         let _ = memory.f_sum(Kind::Float)?;
         wait(device);
-        best = best.min(start.elapsed().as_secs_f64());
+        seconds.push(start.elapsed().as_secs_f64());
     }
-    Ok((memory.numel() * size_of::<f32>()) as f64 / best)
+    Ok((memory.numel() * size_of::<f32>()) as f64 / median(seconds))
 }
 
 struct Read<'a>(&'a [f32]);

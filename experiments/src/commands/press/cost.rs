@@ -36,7 +36,7 @@ pub fn cost(registry: &Registry, args: &PressCostArgs) -> Result<()> {
     let options = LoadOptions { placement, kind, progress: ProgressBar::hidden() };
     let model = Llama::load(&folder, &options)?;
     let ids = made_up_ids(args.tokens, model.config().vocab_size);
-    let everything = Needs { hidden_states: true, queries: Span::All, ..Needs::KEYS_AND_VALUES };
+    let everything = Needs { hidden_states: true, queries: Span::All, attention_sums: true, ..Needs::KEYS_AND_VALUES };
     let bench = Bench {
         layer: model.first_layer(&ids, everything)?,
         facts: folder.facts(),
