@@ -294,7 +294,7 @@ def main():
     tables = {shape: dict((name, times) for name, *times in measure(shape, options)) for shape in options.shape}
     print(
         f"Milliseconds that a press takes of a layer with {options.tokens:,} tokens, in float32 with {options.threads}"
-        " threads on the same tensors of two\nmodels' shapes, beside kvpress 0.5.5: medians of rounds in which the two"
+        " threads on the same\ntensors, beside kvpress 0.5.5: medians of rounds in which the two"
         " take turns, with the fastest and the slowest.\nPrinted by `make press-costs`. A time goes from what the model"
         " computes anyhow (no attention weights) to the\ncompressed cache. A press of whole contexts is timed as its"
         " replays and decision, one of the decoding phase as what it does\nafter one new token of 4,097, to keep 2,048."
