@@ -21,6 +21,7 @@ pub mod received;
 pub mod rotary;
 mod rows;
 mod simd;
+mod symbol;
 #[cfg(test)]
 mod testing;
 mod threads;

@@ -10,6 +10,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use crate::symbol;
+
 type Worker = unsafe extern "C" fn(*mut c_void);
 /// `GOMP_parallel` of GNU's OpenMP, which LLVM's and Intel's offer too: runs a function on each of a team's threads,
 /// the calling one among them, and returns when all have.
@@ -81,12 +83,8 @@ pub(crate) fn for_each(count: usize, body: impl Fn(usize) + Sync) {
 /// OpenMP's entry point, if libtorch brought one into the process.
 fn team() -> Option<RunTeam> {
     static TEAM: OnceLock<Option<RunTeam>> = OnceLock::new();
-    *TEAM.get_or_init(|| {
-        // SAFETY: looks a name up among the loaded libraries; the name is a C string.
-        let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"GOMP_parallel".as_ptr()) };
-        // SAFETY: the symbol is that function in every OpenMP library that has the name; null becomes `None`.
-        unsafe { std::mem::transmute::<*mut c_void, Option<RunTeam>>(symbol) }
-    })
+    // SAFETY: it is that function in every OpenMP library that has the name.
+    *TEAM.get_or_init(|| unsafe { symbol::function(c"GOMP_parallel") })
 }
 
 #[cfg(test)]

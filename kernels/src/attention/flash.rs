@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 
 use tch::{Kind, TchError, Tensor};
 
+use crate::symbol;
+
 /// `aoti_torch_cuda__flash_attention_forward` of libtorch 2.11's C interface, which gives 0 where it succeeded. Tensors
 /// are `[batch, tokens, heads, head_dim]`; a causal mask lets the last query see all keys. Its results are the output,
 /// the logarithms of the denominators, two states of a random generator, and a mask for debugging.
@@ -36,12 +38,8 @@ type Forward = unsafe extern "C" fn(
 
 fn forward() -> Option<Forward> {
     static FORWARD: OnceLock<Option<Forward>> = OnceLock::new();
-    *FORWARD.get_or_init(|| {
-        // SAFETY: looks a name up among the loaded libraries; the name is a C string.
-        let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"aoti_torch_cuda__flash_attention_forward".as_ptr()) };
-        // SAFETY: the symbol is that function in the libtorch that this program is for; null becomes `None`.
-        unsafe { std::mem::transmute::<*mut c_void, Option<Forward>>(symbol) }
-    })
+    // SAFETY: it is that function in the libtorch that this program is for.
+    *FORWARD.get_or_init(|| unsafe { symbol::function(c"aoti_torch_cuda__flash_attention_forward") })
 }
 
 /// See [`super::attend_context`], which has checked the shapes. `None` where the operation is not for the dtype or

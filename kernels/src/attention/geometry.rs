@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tch::{TchError, Tensor};
 
 use super::{Extent, Mask, Part, Sequence};
-use crate::cuda::Record;
+use crate::cuda::{Record, VECTOR};
 use crate::quantized::{Format, Quantized};
 
 /// Fewest keys of a chunk: what is worth a block's while.
@@ -25,9 +25,6 @@ const ROWS: u32 = 4;
 
 /// Query rows of a block over codes: what the product of a matrix takes.
 const PACKED_ROWS: u32 = 8;
-
-/// Bytes that a thread loads at a time.
-const VECTOR: u64 = 16;
 
 /// The keys of one KV head in one part of one sequence.
 #[repr(C)]

@@ -10,6 +10,7 @@ use tch::{Device, TchError, Tensor};
 
 use super::compile::{Architecture, compile, identity};
 use super::{Argument, Machine, Program, driver, store};
+use crate::symbol;
 
 /// `aoti_torch_get_current_cuda_stream` of libtorch's C interface: writes the stream that its operations on a device
 /// run on, and gives 0.
@@ -78,12 +79,8 @@ pub fn memory(index: usize) -> Result<Memory, String> {
 /// libtorch's CUDA half is not open, or there is no such GPU.
 pub fn current_stream(index: usize) -> Result<*mut c_void, TchError> {
     static CURRENT: OnceLock<Option<CurrentStream>> = OnceLock::new();
-    let current = CURRENT.get_or_init(|| {
-        // SAFETY: looks a name up among the loaded libraries; the name is a C string.
-        let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"aoti_torch_get_current_cuda_stream".as_ptr()) };
-        // SAFETY: the symbol is that function in every libtorch that has the name; null becomes `None`.
-        unsafe { std::mem::transmute::<*mut c_void, Option<CurrentStream>>(symbol) }
-    });
+    // SAFETY: it is that function in every libtorch that has the name.
+    let current = CURRENT.get_or_init(|| unsafe { symbol::function(c"aoti_torch_get_current_cuda_stream") });
     let mut stream = std::ptr::null_mut();
     let told = current.map(|current| {
         // SAFETY: the function writes one address.

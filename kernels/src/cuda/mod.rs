@@ -20,4 +20,4 @@ pub use library::{Driver, LIBTORCH_CUDA, driver, open_libtorch_cuda};
 pub(crate) use gpu::gpu;
 pub(crate) use machine::{Argument, Machine, Record, upload};
 pub(crate) use program::{Program, Source, element_name, source};
-pub(crate) use rows::{HEADS, HeadRows, Rows, TILE};
+pub(crate) use rows::{HEADS, HeadRows, Rows, TILE, VECTOR};

@@ -2,8 +2,8 @@
 
 use tch::{TchError, Tensor};
 
-/// Bytes that a thread loads at a time.
-const VECTOR: usize = 16;
+/// Bytes that a thread loads at a time, from a multiple of as many.
+pub(crate) const VECTOR: u64 = 16;
 
 /// Where the rows of heads lie, as `heads.cuh` has it: an address, and the strides of sequences, heads and tokens in
 /// elements; 0 where an axis is repeated.
@@ -94,7 +94,7 @@ impl HeadRows {
         let ends = strides.map(|stride| stride * self.bytes).into_iter().fold(address, |ends, end| ends | end);
         let row = u64::from(self.width) * self.bytes;
         // The lowest bit that is set in any of them.
-        1 << (ends | row | VECTOR as u64).trailing_zeros()
+        1 << (ends | row | VECTOR).trailing_zeros()
     }
 
     /// The same rows in words of `word` bytes, and the words of a row.
@@ -110,7 +110,7 @@ impl HeadRows {
 
     /// Whether every row starts at a multiple of 16 bytes and ends at one.
     pub(crate) fn aligned(&self) -> bool {
-        self.word() == VECTOR as u64
+        self.word() == VECTOR
     }
 }
 

@@ -9,14 +9,12 @@ use tch::{Kind, TchError, Tensor};
 
 use super::rotation::rotate;
 use super::{Bits, Format, KeySteps, LANES};
+use crate::cuda::VECTOR;
 use crate::rows::{bytes, elements};
 use crate::simd::Isa;
 
 /// Bytes of a panel's row of 32-bit words.
 pub(crate) const ROW: usize = LANES as usize * 4;
-
-/// Bytes that kernels load at a time.
-const ALIGNMENT: usize = 16;
 
 /// What is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,10 +185,10 @@ impl<'a> Groups<'a> {
     }
 }
 
-/// The same, contiguous from a multiple of [`ALIGNMENT`] on: a view of a file or of a larger tensor may start anywhere.
+/// The same, contiguous from a multiple of [`VECTOR`] on: a view of a file or of a larger tensor may start anywhere.
 fn aligned(data: &Tensor) -> Result<Tensor, TchError> {
     let data = data.f_contiguous()?;
-    if (data.data_ptr() as usize).is_multiple_of(ALIGNMENT) { Ok(data) } else { data.f_alias_copy() }
+    if (data.data_ptr() as u64).is_multiple_of(VECTOR) { Ok(data) } else { data.f_alias_copy() }
 }
 
 fn per_channel(role: Role, format: Format) -> bool {
