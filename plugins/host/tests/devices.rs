@@ -1,12 +1,14 @@
 //! What lies on a CUDA device, as a plugin sees it: a pretend device here, whose memory is the processor's.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod support;
+
 use std::ffi::c_void;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use pressroom_plugin_abi::*;
 use pressroom_plugin_host::{Dtype, Frame, Instance, Layer, Layout, Lent, Library, LibraryFile, Part};
+
+use support::compiled;
 
 /// `there` reads tensors on devices too, and scores by the norm of the keys if all it is lent lies on the second CUDA
 /// device, for one stream. `copied` says nothing, so that the host copies for it.
@@ -68,17 +70,6 @@ PRESSROOM_EXPORT const PressroomEntry pressroom_plugin_v1 = {
 };
 "#;
 
-fn compiled(folder: &Path) -> PathBuf {
-    let (source, library) = (folder.join("devices.c"), folder.join("libdevices.so"));
-    std::fs::write(&source, SOURCE).unwrap();
-    let mut cc = Command::new("cc");
-    cc.args(["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", "-shared", "-fPIC", "-I"]);
-    cc.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../abi/include"));
-    let output = cc.arg(&source).arg("-o").arg(&library).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    library
-}
-
 const HEADS: usize = 2;
 const TOKENS: usize = 3;
 const CHANNELS: usize = 4;
@@ -102,7 +93,7 @@ fn frame() -> Frame {
 #[test]
 fn a_press_that_reads_devices_sees_them_with_their_stream() {
     let folder = tempfile::tempdir().unwrap();
-    let library = Library::load(LibraryFile::open(&compiled(folder.path()), None).unwrap()).unwrap();
+    let library = Library::load(LibraryFile::open(&compiled(folder.path(), SOURCE), None).unwrap()).unwrap();
     let [there, copied] = library.presses() else { panic!("two presses are due") };
     let (there, copied) = (Instance::create(there, "{}").unwrap(), Instance::create(copied, "{}").unwrap());
     assert_eq!(there.needs().unwrap().devices, PRESSROOM_READS_CPU | PRESSROOM_READS_CUDA);

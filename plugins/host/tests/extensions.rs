@@ -1,14 +1,16 @@
 //! Extensions, where one side has them and the other has not.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod support;
+
 use std::ffi::c_void;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 
 use pressroom_plugin::testing::Layer;
 use pressroom_plugin_abi::*;
 use pressroom_plugin_host::{Instance, Library, LibraryFile, RawModel};
+
+use support::compiled;
 
 /// A press in C that refuses models of more than eight layers, and another that is not told of any. Both write to the
 /// host's log if it has one.
@@ -71,17 +73,6 @@ PRESSROOM_EXPORT const PressroomEntry pressroom_plugin_v1 = {
 };
 "#;
 
-fn compiled(folder: &Path) -> PathBuf {
-    let (source, library) = (folder.join("extensions.c"), folder.join("libextensions.so"));
-    std::fs::write(&source, SOURCE).unwrap();
-    let mut cc = Command::new("cc");
-    cc.args(["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", "-shared", "-fPIC", "-I"]);
-    cc.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../abi/include"));
-    let output = cc.arg(&source).arg("-o").arg(&library).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    library
-}
-
 fn model(layers: u32) -> RawModel {
     RawModel { name: "tiny".into(), layers, heads: 4, kv_heads: 2, head_dim: 8, hidden_size: 32 }
 }
@@ -89,7 +80,7 @@ fn model(layers: u32) -> RawModel {
 #[test]
 fn a_press_in_c_is_told_its_model_if_it_wants_to_know() {
     let folder = tempfile::tempdir().unwrap();
-    let library = Library::load(LibraryFile::open(&compiled(folder.path()), None).unwrap()).unwrap();
+    let library = Library::load(LibraryFile::open(&compiled(folder.path(), SOURCE), None).unwrap()).unwrap();
     let [small, any] = library.presses() else { panic!("two presses are due") };
     let small = Instance::create(small, "{}").unwrap();
     small.prepare(&model(8)).unwrap();
@@ -148,7 +139,7 @@ fn open_and_create(entry: &PressroomEntry, extension: unsafe extern "C" fn(Press
 #[test]
 fn a_plugin_in_c_works_with_a_host_that_has_no_log() {
     let folder = tempfile::tempdir().unwrap();
-    let library = compiled(folder.path());
+    let library = compiled(folder.path(), SOURCE);
     // SAFETY: the library was just made and does nothing when it is loaded; the symbol is data of this type.
     unsafe {
         let library = libloading::Library::new(library).unwrap();
