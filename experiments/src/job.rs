@@ -216,7 +216,7 @@ fn memory_budget(given: Option<MemoryBudget>, device: Device) -> u64 {
 
 /// What a run is going to take; it shows as two lines.
 pub struct Told {
-    /// Of the parts.
+    /// Work, bytes and seconds.
     pub forecast: Forecast,
     allowed: u64,
     samples: usize,

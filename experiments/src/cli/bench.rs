@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use pressroom::plan::{DeviceChoice, DtypeChoice};
+use pressroom::plan::DtypeChoice;
+
+use super::Hardware;
 
 use crate::engine::DEFAULT_MODEL;
 
@@ -31,12 +33,9 @@ pub struct BenchArgs {
     /// auto | f32 | bf16 | f16
     #[arg(long, value_name = "DTYPE", default_value = "auto")]
     pub dtype: DtypeChoice,
-    /// cpu | cuda:N | auto | cuda:0=16,cuda:1=16: the layers on each
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub device: DeviceChoice,
-    /// Threads of the tensor operations [default: one per core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096))]
-    pub threads: Option<i32>,
+    /// Where the model runs
+    #[command(flatten)]
+    pub hardware: Hardware,
     /// Print one JSON object
     #[arg(long, conflicts_with = "markdown")]
     pub json: bool,

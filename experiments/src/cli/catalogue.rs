@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use pressroom::plan::{DeviceChoice, DtypeChoice};
+use pressroom::plan::DtypeChoice;
+
+use super::Hardware;
 
 use crate::engine::DEFAULT_MODEL;
 
@@ -43,12 +45,9 @@ pub struct PressCostArgs {
     /// auto | f32 | bf16 | f16
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     pub dtype: DtypeChoice,
-    /// cpu | cuda:N | auto
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub device: DeviceChoice,
-    /// Threads of the tensor operations [default: one per core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096))]
-    pub threads: Option<i32>,
+    /// Where the model runs
+    #[command(flatten)]
+    pub hardware: Hardware,
 }
 
 /// Commands about plugins.

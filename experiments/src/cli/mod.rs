@@ -3,6 +3,7 @@
 mod bench;
 mod catalogue;
 mod experiments;
+mod hardware;
 mod results;
 mod texts;
 
@@ -13,6 +14,7 @@ use clap::{Parser, Subcommand};
 pub use bench::{BenchArgs, BenchLayout};
 pub use catalogue::{ModelCommand, PluginCommand, PressCommand, PressCostArgs};
 pub use experiments::{ExperimentArgs, MergeArgs, RunArgs, SlurmArgs, SubmitCommand};
+pub use hardware::Hardware;
 pub use results::{DiffArgs, ExportArgs, ImportArgs, ReportArgs, ShowArgs};
 pub use texts::{AskArgs, CalibrateArgs};
 

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use pressroom::cache::Bits;
-use pressroom::plan::{DeviceChoice, DtypeChoice};
+use pressroom::plan::DtypeChoice;
+
+use super::Hardware;
 
 use crate::engine::DEFAULT_MODEL;
 
@@ -59,12 +61,9 @@ pub struct AskArgs {
     /// auto | f32 | bf16 | f16; auto: bf16 where the processor has bf16 arithmetic or a GPU does the work, else f32
     #[arg(long, value_name = "DTYPE", default_value = "auto")]
     pub dtype: DtypeChoice,
-    /// cpu | cuda:N | auto | cuda:0=16,cuda:1=16: the layers on each
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub device: DeviceChoice,
-    /// Threads of the tensor operations [default: one per core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096))]
-    pub threads: Option<i32>,
+    /// Where the model runs
+    #[command(flatten)]
+    pub hardware: Hardware,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -104,10 +103,7 @@ pub struct CalibrateArgs {
     /// auto | f32 | bf16 | f16; auto: bf16 where the processor has bf16 arithmetic or a GPU does the work, else f32
     #[arg(long, value_name = "DTYPE", default_value = "auto")]
     pub dtype: DtypeChoice,
-    /// cpu | cuda:N | auto | cuda:0=16,cuda:1=16: the layers on each
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub device: DeviceChoice,
-    /// Threads of the tensor operations [default: one per core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096))]
-    pub threads: Option<i32>,
+    /// Where the model runs
+    #[command(flatten)]
+    pub hardware: Hardware,
 }

@@ -68,9 +68,7 @@ struct Timings {
 /// # Errors
 /// Bad arguments, a model that cannot be loaded, a press that cannot compress the text.
 pub fn ask(args: &AskArgs) -> Result<()> {
-    if let Some(threads) = args.threads {
-        tch::set_num_threads(threads);
-    }
+    args.hardware.set_threads();
     let presses = presses_of(args)?;
     let context = read_context(&args.context)?;
     let folder = open_model(&args.model)?;
@@ -80,7 +78,7 @@ pub fn ask(args: &AskArgs) -> Result<()> {
         None => SessionPlan::baseline(storage(args)),
     };
     prepare(std::slice::from_ref(&chosen), &folder.facts())?;
-    let (placement, kind) = place_layers(&args.device, folder.config(), args.dtype)?;
+    let (placement, kind) = place_layers(&args.hardware.device, folder.config(), args.dtype)?;
     let meter = MemoryMeter::start(&placement);
     let engine = Engine::on(&folder, Texts::read(&folder)?, placement, kind)?;
     let prompt_options = PromptOptions {

@@ -18,9 +18,7 @@ use crate::engine::{Engine, open_model};
 /// # Errors
 /// The press has no side data that can be made; the model or a text cannot be read; the texts are too short.
 pub fn calibrate(args: &CalibrateArgs) -> Result<()> {
-    if let Some(threads) = args.threads {
-        tch::set_num_threads(threads);
-    }
+    args.hardware.set_threads();
     let registry = pressroom_presses::registry()?;
     if !CALIBRATED.contains(&args.press.as_str()) {
         let hint = nearest(&args.press, CALIBRATED).map(|near| format!("; did you mean `{near}`?"));
@@ -40,7 +38,7 @@ pub fn calibrate(args: &CalibrateArgs) -> Result<()> {
     for file in &args.text {
         texts.push(std::fs::read_to_string(file).map_err(Error::io(file))?);
     }
-    let engine = Engine::load(&folder, &args.device, args.dtype)?;
+    let engine = Engine::load(&folder, &args.hardware.device, args.dtype)?;
     let (prefix, suffix) = template(&engine)?;
     let encode = |text: &str| engine.texts.tokenizer.encode(text);
     let mut samples = Vec::new();

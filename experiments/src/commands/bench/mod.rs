@@ -71,11 +71,9 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     if let Some(file) = &args.show {
         return print(&super::bench_show::shown(file)?);
     }
-    if let Some(threads) = args.threads {
-        tch::set_num_threads(threads);
-    }
+    args.hardware.set_threads();
     let program = memory::resident();
-    let engine = Engine::load(&open_model(&args.model)?, &args.device, args.dtype)?;
+    let engine = Engine::load(&open_model(&args.model)?, &args.hardware.device, args.dtype)?;
     let load_peak_bytes = memory::peak();
     let device = engine.model.device();
     // What a GPU holds is not the process's.

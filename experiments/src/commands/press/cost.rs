@@ -28,11 +28,9 @@ use crate::commands::bench::made_up_ids;
 /// # Errors
 /// The model cannot be loaded; a line is no pipeline, or its press fails.
 pub fn cost(registry: &Registry, args: &PressCostArgs) -> Result<()> {
-    if let Some(threads) = args.threads {
-        tch::set_num_threads(threads);
-    }
+    args.hardware.set_threads();
     let folder = ModelFolder::open(&args.model)?;
-    let (placement, kind) = place_layers(&args.device, folder.config(), args.dtype)?;
+    let (placement, kind) = place_layers(&args.hardware.device, folder.config(), args.dtype)?;
     let options = LoadOptions { placement, kind, progress: ProgressBar::hidden() };
     let model = Llama::load(&folder, &options)?;
     let ids = made_up_ids(args.tokens, model.config().vocab_size);
