@@ -72,7 +72,7 @@ mod tests {
         let meter = MemoryMeter::start(&Placement::single(Device::Cpu));
         drop(std::hint::black_box(vec![1u8; 256 << 20]));
         let peak = meter.beside(256 << 20);
-        assert!(peak.measured.is_some_and(|measured| measured > 0), "{peak}");
+        assert!(peak.measured.is_some_and(|measured| measured >= 128 << 20), "{peak}");
         assert!(peak.to_string().contains("268.4 MB predicted"), "{peak}");
     }
 }
