@@ -25,4 +25,5 @@ mod symbol;
 #[cfg(test)]
 mod testing;
 mod threads;
+mod tile;
 pub mod vector_norm;

@@ -4,12 +4,12 @@ use tch::{Kind, TchError, Tensor};
 
 use super::flash;
 use super::partial::{self, Merge, soften};
-use super::tile::{self, ROWS};
 use crate::dispatch::{Choice, Level, for_kind, for_level};
 use crate::element::Element;
 use crate::rows::{Rows, RowsMut, Scratch, elements};
 use crate::simd::{Isa, Kernel};
 use crate::threads;
+use crate::tile::{self, ROWS};
 
 /// Queries that a thread takes at a time: a multiple of the tile's rows.
 const QUERIES: usize = 16 * ROWS;
@@ -216,7 +216,8 @@ impl<I: Isa, E: Element> Kernel<I> for Task<'_, I, E> {
                     for panel in 0..most.div_ceil(columns) {
                         let rows = queries.as_ptr().add(strip * ROWS * query_stride);
                         let own = key_panels.as_ptr().add(panel * key_words * columns * depth);
-                        score::<I, E>(rows, query_stride, own, key_words, scale, panel * columns, &mut logits);
+                        let to = logits.as_mut_ptr().cast::<f32>().add(panel * columns);
+                        tile::score::<I, E>(rows, query_stride, own, key_words, scale, to, KEYS);
                     }
                     for (row, partial) in partials.chunks_exact_mut(width + 2).enumerate() {
                         factors[row] = soften::<I>(&mut logits[row], visible(row), partial);
@@ -254,57 +255,6 @@ impl<I: Isa, E: Element> Kernel<I> for Task<'_, I, E> {
                     start: 0,
                     output,
                 });
-            }
-        }
-    }
-}
-
-/// Scaled logits of a strip's queries with a panel of keys, at `at` in each row.
-///
-/// # Safety
-/// The processor has `I`; the pointers cover [`ROWS`] rows and the panel; `at` leaves room for the panel's columns.
-#[inline(always)]
-unsafe fn score<I: Isa, E: Element>(
-    queries: *const E::Factor<I>,
-    stride: usize,
-    panel: *const E::Factor<I>,
-    words: usize,
-    scale: f32,
-    at: usize,
-    logits: &mut [[f32; KEYS]; ROWS],
-) {
-    // SAFETY: passed on to the caller.
-    unsafe {
-        if tile::vectors::<I>() == 4 {
-            score_vectors::<I, E, 4>(queries, stride, panel, words, scale, at, logits);
-        } else {
-            score_vectors::<I, E, 2>(queries, stride, panel, words, scale, at, logits);
-        }
-    }
-}
-
-/// [`score`] for panels of `N` vectors.
-///
-/// # Safety
-/// As [`score`].
-#[inline(always)]
-unsafe fn score_vectors<I: Isa, E: Element, const N: usize>(
-    queries: *const E::Factor<I>,
-    stride: usize,
-    panel: *const E::Factor<I>,
-    words: usize,
-    scale: f32,
-    at: usize,
-    logits: &mut [[f32; KEYS]; ROWS],
-) {
-    // SAFETY: passed on to the caller.
-    unsafe {
-        let mut sums = [[I::splat(0.0); N]; ROWS];
-        tile::multiply::<I, E, N>(&mut sums, queries, stride, panel, words);
-        for row in 0..ROWS {
-            for part in 0..N {
-                let to = logits[row].as_mut_ptr().add(at + part * I::LANES);
-                I::store(to, I::mul(sums[row][part], I::splat(scale)));
             }
         }
     }

@@ -17,7 +17,6 @@ mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod tile;
 
 pub use context::attend_context;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 pub(crate) mod gpu;
 #[cfg(test)]
 mod tests;
+mod tiled;
 
 use tch::{Kind, TchError, Tensor};
 
@@ -40,12 +41,17 @@ pub fn received(queries: &Tensor, keys: &Tensor, seen: Seen<'_>) -> Result<Tenso
     if own != batch || key_dim != head_dim || kv_heads == 0 || heads % kv_heads != 0 {
         return Err(TchError::Shape(format!("queries {:?}, keys {:?}", queries.size(), keys.size())));
     }
-    if let Choice::Gpu(index) = Choice::of([Some(queries), Some(keys), seen.positions])?
-        && let Some(sums) = gpu::run(cuda::gpu(index)?, queries, keys, seen)?
-    {
-        return Ok(sums);
+    let sums = match Choice::of([Some(queries), Some(keys), seen.positions])? {
+        Choice::Gpu(index) => gpu::run(cuda::gpu(index)?, queries, keys, seen)?,
+        Choice::Kernels(level) if seen.positions.is_none() && seen.first >= 0 => {
+            tiled::run(level, queries, keys, seen.first)?
+        }
+        _ => None,
+    };
+    match sums {
+        Some(sums) => Ok(sums),
+        None => reference(queries, keys, seen),
     }
-    reference(queries, keys, seen)
 }
 
 /// With torch operations: some queries at a time, and of the keys only those that they see.

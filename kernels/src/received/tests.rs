@@ -4,8 +4,9 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use tch::{Device, Kind, Tensor};
 
-use super::{Seen, gpu, received};
-use crate::testing::{arranged, distance, emulated, largest, random, stamp_gpu, unit};
+use super::{Seen, gpu, received, reference, tiled};
+use crate::dispatch::Level;
+use crate::testing::{arranged, distance, emulated, largest, random, stamp_gpu, unit, with_threads};
 
 stamp_gpu!(sums_are_those_of_a_naive_softmax);
 
@@ -59,7 +60,14 @@ fn sums_are_those_of_a_naive_softmax(kind: Kind) {
                 let rounds = (count + tokens + 40) as f64 * unit(Kind::Float);
                 let allowed = ((2.0 * off_logit).exp_m1() + rounds) * largest(&due).max(1e-30);
                 let on_a_gpu = emulated(|machine| gpu::run(machine, &given[0], &given[1], seen).unwrap().unwrap());
-                for ours in [received(&given[0], &given[1], seen).unwrap(), on_a_gpu] {
+                let mut computed = vec![reference(&given[0], &given[1], seen).unwrap(), on_a_gpu];
+                for level in Level::available().into_iter().filter(|_| !listed && seen.first >= 0) {
+                    let run = || tiled::run(level, &given[0], &given[1], seen.first).unwrap().unwrap();
+                    let [one, three] = [1, 3].map(|threads| with_threads(threads, run));
+                    prop_assert_eq!(&one, &three, "the number of threads changes the result");
+                    computed.push(one);
+                }
+                for ours in computed {
                     let off = distance(&ours, &due);
                     prop_assert!(off <= allowed, "off by {off} of {allowed}");
                 }
@@ -78,7 +86,7 @@ fn weights_of_immense_logits_sum_to_one() {
     let seen = Seen { first: 20, positions: None };
     let due = exact(&queries, &keys, seen).0;
     let on_a_gpu = emulated(|machine| gpu::run(machine, &queries, &keys, seen).unwrap().unwrap());
-    for ours in [received(&queries, &keys, seen).unwrap(), on_a_gpu] {
+    for ours in [received(&queries, &keys, seen).unwrap(), reference(&queries, &keys, seen).unwrap(), on_a_gpu] {
         assert!(distance(&ours, &due) < 1e-4);
         assert!((ours.sum(Kind::Double) - 140.0).abs().double_value(&[]) < 1e-3);
     }
