@@ -4,7 +4,7 @@ use pressroom::Result;
 use pressroom::press::{Budget, Context, ContextPress, Range, Selection};
 use tch::{Kind, Tensor};
 
-use crate::replay::{Reader, Summary, replay};
+use crate::replay::{Reader, Reading, replay};
 use crate::sharing::{selections, share};
 
 pressroom::choices! {
@@ -64,15 +64,15 @@ impl ContextPress for KvCompose {
     fn score(&self, context: &mut Context<'_>) -> Result<Vec<Tensor>> {
         let tokens = context.tokens;
         let count = tokens.len() as i64;
-        let summary = match self.agg_task {
-            Aggregation::Max => Summary::Most,
-            Aggregation::Mean => Summary::Sum,
+        let reading = match self.agg_task {
+            Aggregation::Max => Reading::Most { weighted: false },
+            Aggregation::Mean => Reading::Sum,
         };
-        let mut reader = Reader::new(0..count, 0, false, summary);
+        let mut reader = Reader::new(0..count, 0, reading);
         replay(context, tokens, &mut reader)?;
         let layers = reader.read.into_iter().zip(context.cache.layers());
         let scores = layers.map(|(read, cache)| {
-            let read = if summary == Summary::Sum { read.f_div_scalar(count)? } else { read };
+            let read = if reading == Reading::Sum { read.f_div_scalar(count)? } else { read };
             let mut scores = self.agg_group.over(&read, 1)?;
             if self.add_v_norm {
                 let values = cache.span(0, count)?.1;

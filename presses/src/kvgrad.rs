@@ -1,11 +1,11 @@
 //! `kvgrad`: what the model's last hidden states depend on when it repeats the context.
 
 use pressroom::Result;
-use pressroom::model::Sensitivity;
 use pressroom::press::{Budget, Context, ContextPress, Range, Selection};
+use pressroom_kernels::received::Summary;
 use tch::{Kind, Tensor};
 
-use crate::replay::{BLOCK, Chunk, chunks, keep_sinks, unread, weights, written};
+use crate::replay::{Chunk, chunks, keep_sinks, read, unread, written};
 use crate::sharing::{selections, share};
 
 pressroom::press! {
@@ -47,9 +47,11 @@ impl ContextPress for KvGrad {
                 let (keys, values) = cache.span(span.start, length)?;
                 let keys = Tensor::f_cat(&[&cache.span(0, sinks)?.0, &keys, &layer.keys], 1)?;
                 let norms = written(&values, context.model.output_projection(index)?, geometry)?;
-                let read = most_felt(layer, &keys, sinks, length)?.f_mul(&norms)?;
+                let felt = layer.gradient.f_linalg_norm(2.0, [-1i64].as_slice(), false, Kind::Float)?;
+                let most = read(&layer.queries, &keys, Summary::Most(Some(&felt)))?;
+                let most = most.f_narrow(2, sinks, length)?.f_mul(&norms)?;
                 let mut own = scores[index].f_narrow(1, span.start, length)?;
-                own.f_copy_(&read.f_amax([1i64].as_slice(), false)?)?;
+                own.f_copy_(&most.f_amax([1i64].as_slice(), false)?)?;
             }
         }
         keep_sinks(&scores, self.n_sink)?;
@@ -59,23 +61,4 @@ impl ContextPress for KvGrad {
     fn select(&self, scores: &[Tensor], budgets: &[Budget]) -> Result<Vec<Selection>> {
         selections(&share(scores, budgets, self.layerwise, Budget::left_together)?)
     }
-}
-
-/// The most that any repeated token reads of the keys `first..first + length`, weighted by how sensitive the objective
-/// is to what it reads: float32 `[kv_heads, group, length]`.
-fn most_felt(layer: &Sensitivity, keys: &Tensor, first: i64, length: i64) -> Result<Tensor> {
-    let (tokens, all) = (layer.queries.size3()?.1, keys.size3()?.1);
-    let felt = layer.gradient.f_linalg_norm(2.0, [-1i64].as_slice(), true, Kind::Float)?;
-    let mut most: Option<Tensor> = None;
-    for start in (0..tokens).step_by(BLOCK as usize) {
-        let count = BLOCK.min(tokens - start);
-        let visible = keys.f_narrow(1, 0, all - tokens + start + count)?;
-        let read = weights(&layer.queries.f_narrow(1, start, count)?, &visible)?.f_narrow(3, first, length)?;
-        let read = read.f_mul(&felt.f_narrow(0, start, count)?)?.f_amax([2i64].as_slice(), false)?;
-        most = Some(match most {
-            Some(most) => most.f_maximum(&read)?,
-            None => read,
-        });
-    }
-    most.ok_or_else(|| pressroom::Error::input("nothing was repeated"))
 }

@@ -8,12 +8,13 @@ use pressroom::model::Step;
 use pressroom::press::{Context, Selection, StepHook, StepView};
 use pressroom::view::Geometry;
 use pressroom_kernels::quadratic;
+use pressroom_kernels::received::{Seen, Summary, received};
 use tch::{Kind, Tensor};
 
 /// Attention logits that a replay may hold at once; longer contexts are read by fewer tokens at a time.
 const LOGITS: i64 = 1 << 26;
 /// Tokens replayed at once, if there is room.
-pub(crate) const BLOCK: i64 = 256;
+const BLOCK: i64 = 256;
 /// What makes the model repeat a whole context.
 pub(crate) const REPEAT: &str = "\n\nRepeat the previous context exactly.";
 /// Tokens of the chunk before that say where a chunk starts.
@@ -57,20 +58,13 @@ pub(crate) fn replay(context: &mut Context<'_>, tokens: &[i64], hook: &mut impl 
     context.cache.rollback(start)
 }
 
-/// Attention weights of `queries`, `[heads, n, head_dim]`, over `keys`, `[kv_heads, m, head_dim]`, the last `n` of
-/// which are the queries' own; both after rotary embedding. Float32 `[kv_heads, group, n, m]`.
-pub(crate) fn weights(queries: &Tensor, keys: &Tensor) -> Result<Tensor> {
-    let (heads, count, head_dim) = queries.size3()?;
-    let (kv_heads, all, _) = keys.size3()?;
-    // In float32: products of half-precision queries and keys can exceed what half precision holds.
-    let float = |data: &Tensor| data.f_to_kind(Kind::Float);
-    let future = Tensor::f_ones([count, all], (Kind::Bool, keys.device()))?.f_triu(all - count + 1)?;
-    float(queries)
-        .and_then(|queries| queries.f_reshape([kv_heads, heads / kv_heads * count, head_dim]))
-        .and_then(|queries| queries.f_bmm(&float(keys)?.f_transpose(1, 2)?))
-        .and_then(|logits| logits.f_mul_scalar(1.0 / (head_dim as f64).sqrt())?.f_view([kv_heads, -1, count, all]))
-        .and_then(|logits| logits.f_masked_fill(&future, f64::NEG_INFINITY)?.f_softmax(-1, Kind::Float))
-        .during("attention of the replay", &[queries, keys])
+/// What each of `keys`, `[kv_heads, m, head_dim]`, the last `n` of which are the queries' own, receives of `queries`,
+/// `[heads, n, head_dim]`; both after rotary embedding. Float32 `[kv_heads, group, m]`.
+pub(crate) fn read(queries: &Tensor, keys: &Tensor, summary: Summary<'_>) -> Result<Tensor> {
+    let ((heads, count, _), (kv_heads, all, _)) = (queries.size3()?, keys.size3()?);
+    let seen = Seen { first: all - count, positions: None };
+    let read = received(&queries.f_unsqueeze(0)?, &keys.f_unsqueeze(0)?, seen, summary);
+    Ok(read.during("attention of the replay", &[queries, keys])?.f_view([kv_heads, heads / kv_heads, all])?)
 }
 
 /// How strongly each value writes into the residual stream through each query head of its group, `||v W_O||`:
@@ -117,7 +111,7 @@ impl Reconstruction {
         let scores = unread(context)?;
         for Chunk { span, tokens } in chunks(context, self.chunk_size)? {
             let sinks = span.start.min(self.n_sink as i64);
-            let mut reader = Reader::new(span.clone(), sinks, self.weighted, Summary::Most);
+            let mut reader = Reader::new(span.clone(), sinks, Reading::Most { weighted: self.weighted });
             replay(context, &tokens, &mut reader)?;
             let length = span.end - span.start;
             for (layer, mut read) in reader.read.into_iter().enumerate() {
@@ -136,9 +130,9 @@ impl Reconstruction {
 
 /// What of several tokens' readings is remembered.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Summary {
-    /// The largest.
-    Most,
+pub(crate) enum Reading {
+    /// The largest; `weighted` by the inverse norm of the hidden state that a query comes from.
+    Most { weighted: bool },
     /// Their sum.
     Sum,
 }
@@ -148,15 +142,14 @@ pub(crate) struct Reader {
     part: Range<i64>,
     /// Tokens at the context's start that compete for attention beside the part.
     sinks: i64,
-    weighted: bool,
-    summary: Summary,
+    reading: Reading,
     /// What the tokens so far have read, for each layer float32 `[kv_heads, group, part]`.
     pub(crate) read: Vec<Tensor>,
 }
 
 impl Reader {
-    pub(crate) fn new(part: Range<i64>, sinks: i64, weighted: bool, summary: Summary) -> Self {
-        Self { part, sinks, weighted, summary, read: Vec::new() }
+    pub(crate) fn new(part: Range<i64>, sinks: i64, reading: Reading) -> Self {
+        Self { part, sinks, reading, read: Vec::new() }
     }
 }
 
@@ -165,21 +158,27 @@ impl StepHook for Reader {
         let length = self.part.end - self.part.start;
         let (sinks, part) = (step.cache.span(0, self.sinks)?.0, step.cache.span(self.part.start, length)?.0);
         let keys = Tensor::f_cat(&[sinks, part, step.cache.appended()?.0], 1)?;
-        let mut read = weights(&step.rotated_queries()?, &keys)?.f_narrow(3, self.sinks, length)?;
-        if self.weighted {
-            let norms = step.hidden_states.f_linalg_norm(2.0, [-1i64].as_slice(), true, Kind::Float)?;
-            // A hidden state of zeros reads everything alike: there is nothing to divide by.
-            read = read.f_div(&norms.f_masked_fill(&norms.f_eq(0.0)?, 1.0)?)?;
-        }
-        let read = match self.summary {
-            Summary::Most => read.f_amax([2i64].as_slice(), false)?,
-            Summary::Sum => read.f_sum_dim_intlist([2i64].as_slice(), false, Kind::Float)?,
+        let factors = match self.reading {
+            Reading::Most { weighted: true } => Some(inverse_norms(step.hidden_states)?),
+            _ => None,
         };
-        match (self.read.get_mut(step.layer), self.summary) {
-            (Some(so_far), Summary::Most) => *so_far = so_far.f_maximum(&read)?,
-            (Some(so_far), Summary::Sum) => *so_far = so_far.f_add(&read)?,
+        let summary = match self.reading {
+            Reading::Most { .. } => Summary::Most(factors.as_ref()),
+            Reading::Sum => Summary::Sum,
+        };
+        let read = read(&step.rotated_queries()?, &keys, summary)?.f_narrow(2, self.sinks, length)?;
+        match (self.read.get_mut(step.layer), self.reading) {
+            (Some(so_far), Reading::Most { .. }) => *so_far = so_far.f_maximum(&read)?,
+            (Some(so_far), Reading::Sum) => *so_far = so_far.f_add(&read)?,
             (None, _) => self.read.push(read),
         }
         Ok(None)
     }
+}
+
+/// One over the length of each hidden state, `[n, hidden]` to float32 `[n]`. A hidden state of zeros reads everything
+/// alike, whatever it is divided by: by one.
+fn inverse_norms(hidden_states: &Tensor) -> Result<Tensor> {
+    let norms = hidden_states.f_linalg_norm(2.0, [-1i64].as_slice(), false, Kind::Float)?;
+    Ok(norms.f_masked_fill(&norms.f_eq(0.0)?, 1.0)?.f_reciprocal()?)
 }

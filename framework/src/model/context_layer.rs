@@ -7,7 +7,7 @@ use super::rope::Rotary;
 use crate::error::{During, Error, Result};
 use crate::press::{Needs, Span};
 use crate::view::{Geometry, LayerView, Materialised};
-use pressroom_kernels::received::{Seen, received};
+use pressroom_kernels::received::{Seen, Summary, received};
 
 /// Queries, keys and values of all tokens of a context at one layer.
 pub struct ContextLayer<'m> {
@@ -57,7 +57,7 @@ impl<'m> ContextLayer<'m> {
         if needs.attention_sums {
             let queries = joined(&self.queries, 1, tokens)?.f_unsqueeze(0)?;
             let keys = self.keys.f_unsqueeze(0)?;
-            let sums = received(&queries, &keys, Seen { first: 0, positions: None });
+            let sums = received(&queries, &keys, Seen { first: 0, positions: None }, Summary::Sum);
             parts.attention_sums = Some(sums.during("attention sums", &[&queries, &keys])?);
         }
         let (keys, values) = (self.keys.f_unsqueeze(0)?, self.values.f_unsqueeze(0)?);

@@ -8,7 +8,7 @@ use super::LayerView;
 use crate::error::{During, Result};
 use crate::model::Rotary;
 use crate::press::Span;
-use pressroom_kernels::received::{Seen, received};
+use pressroom_kernels::received::{Seen, Summary, received};
 
 impl LayerView<'_> {
     /// Attention weights of the last `window` tokens of the context over the entries, float32
@@ -33,8 +33,8 @@ impl LayerView<'_> {
             Some(positions) => Seen { first, positions: Some(positions) },
             None => Seen { first: first - self.context.start, positions: None },
         };
-        let votes =
-            received(&queries, &self.keys, seen).during("attention over the entries", &[&queries, &self.keys])?;
+        let votes = received(&queries, &self.keys, seen, Summary::Sum)
+            .during("attention over the entries", &[&queries, &self.keys])?;
         Ok(votes.f_unflatten(1, [self.geometry.kv_heads, self.geometry.group()])?)
     }
 

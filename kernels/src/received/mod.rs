@@ -1,5 +1,5 @@
 //! Attention that keys receive: the columns of the attention matrix, summed over the queries (Zhang et al., 2023,
-//! arXiv:2306.14048; Li et al., 2024, arXiv:2404.14469).
+//! arXiv:2306.14048; Li et al., 2024, arXiv:2404.14469), or their largest weight (Kim et al., 2025, arXiv:2505.23416).
 
 pub(crate) mod gpu;
 #[cfg(test)]
@@ -24,7 +24,17 @@ pub struct Seen<'a> {
     pub positions: Option<&'a Tensor>,
 }
 
-/// Attention weights that every key receives from all queries together, float32 `[batch, heads, tokens]`.
+/// What a key is told of the weights that the queries give to it.
+#[derive(Clone, Copy, Debug)]
+pub enum Summary<'a> {
+    /// Their sum.
+    Sum,
+    /// The largest, after each query's weights are multiplied by its factor, if there are any: float32 `[n]`, none
+    /// negative. A key that no query sees is told zero.
+    Most(Option<&'a Tensor>),
+}
+
+/// Attention weights that every key receives from the queries, summed up: float32 `[batch, heads, tokens]`.
 ///
 /// * `queries`: `[batch, heads, n, head_dim]`, after rotary embedding. Consecutive query heads share a KV head; keys are
 ///   not repeated.
@@ -35,33 +45,40 @@ pub struct Seen<'a> {
 ///
 /// # Errors
 /// The shapes do not fit.
-pub fn received(queries: &Tensor, keys: &Tensor, seen: Seen<'_>) -> Result<Tensor, TchError> {
-    let (batch, heads, _, head_dim) = queries.size4()?;
+pub fn received(queries: &Tensor, keys: &Tensor, seen: Seen<'_>, summary: Summary<'_>) -> Result<Tensor, TchError> {
+    let (batch, heads, count, head_dim) = queries.size4()?;
     let (own, kv_heads, _, key_dim) = keys.size4()?;
     if own != batch || key_dim != head_dim || kv_heads == 0 || heads % kv_heads != 0 {
         return Err(TchError::Shape(format!("queries {:?}, keys {:?}", queries.size(), keys.size())));
     }
-    let sums = match Choice::of([Some(queries), Some(keys), seen.positions])? {
-        Choice::Gpu(index) => gpu::run(cuda::gpu(index)?, queries, keys, seen)?,
-        Choice::Kernels(level) if seen.positions.is_none() && seen.first >= 0 => {
-            tiled::run(level, queries, keys, seen.first)?
+    let factors = match summary {
+        Summary::Most(factors) => factors,
+        Summary::Sum => None,
+    };
+    if factors.is_some_and(|factors| factors.size() != [count]) {
+        return Err(TchError::Shape(format!("factors of {count} queries: {factors:?}")));
+    }
+    let told = match (Choice::of([Some(queries), Some(keys), seen.positions, factors])?, summary) {
+        (Choice::Gpu(index), Summary::Sum) => gpu::run(cuda::gpu(index)?, queries, keys, seen)?,
+        (Choice::Kernels(level), _) if seen.positions.is_none() && seen.first >= 0 => {
+            tiled::run(level, queries, keys, seen.first, summary)?
         }
         _ => None,
     };
-    match sums {
-        Some(sums) => Ok(sums),
-        None => reference(queries, keys, seen),
+    match told {
+        Some(told) => Ok(told),
+        None => reference(queries, keys, seen, summary),
     }
 }
 
 /// With torch operations: some queries at a time, and of the keys only those that they see.
-fn reference(queries: &Tensor, keys: &Tensor, seen: Seen<'_>) -> Result<Tensor, TchError> {
+fn reference(queries: &Tensor, keys: &Tensor, seen: Seen<'_>, summary: Summary<'_>) -> Result<Tensor, TchError> {
     let (batch, heads, count, head_dim) = queries.size4()?;
     let keys = keys.f_to_kind(Kind::Float)?;
     let (_, kv_heads, tokens, _) = keys.size4()?;
     let group = heads / kv_heads;
     let long = (Kind::Int64, keys.device());
-    let sums = Tensor::f_zeros([batch, heads, tokens], (Kind::Float, keys.device()))?;
+    let told = Tensor::f_zeros([batch, heads, tokens], (Kind::Float, keys.device()))?;
     for start in (0..count).step_by(BLOCK as usize).filter(|_| tokens > 0) {
         let block = BLOCK.min(count - start);
         let (first, last) = (seen.first + start, seen.first + start + block);
@@ -81,8 +98,22 @@ fn reference(queries: &Tensor, keys: &Tensor, seen: Seen<'_>) -> Result<Tensor, 
         let at = Tensor::f_arange_start(first, last, long)?.f_unsqueeze(-1)?;
         let future = positions.f_unsqueeze(-2)?.f_gt_tensor(&at)?.f_unsqueeze(2)?;
         let _ = logits.f_narrow(4, past, visible - past)?.f_masked_fill_(&future, f64::from(f32::MIN))?;
-        let weights = logits.f_softmax(-1, Kind::Float)?.f_sum_dim_intlist([3i64].as_slice(), false, Kind::Float)?;
-        let _ = sums.f_narrow(2, 0, visible)?.f_add_(&weights.f_view([batch, heads, visible])?)?;
+        let weights = logits.f_softmax(-1, Kind::Float)?;
+        let mut told = told.f_narrow(2, 0, visible)?;
+        match summary {
+            Summary::Sum => {
+                let sums = weights.f_sum_dim_intlist([3i64].as_slice(), false, Kind::Float)?;
+                let _ = told.f_add_(&sums.f_view([batch, heads, visible])?)?;
+            }
+            Summary::Most(factors) => {
+                let weights = match factors {
+                    Some(factors) => weights.f_mul(&factors.f_narrow(0, start, block)?.f_unsqueeze(-1)?)?,
+                    None => weights,
+                };
+                let most = weights.f_amax([3i64].as_slice(), false)?.f_view([batch, heads, visible])?;
+                told.f_copy_(&told.f_maximum(&most)?)?;
+            }
+        }
     }
-    Ok(sums)
+    Ok(told)
 }

@@ -2,6 +2,7 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use super::Summary;
 use crate::attention::default_scale;
 use crate::dispatch::{Level, for_kind, for_level};
 use crate::element::Element;
@@ -13,8 +14,8 @@ use crate::tile::{self, ROWS};
 /// Queries whose logits are held at a time.
 const QUERIES: usize = 4 * ROWS;
 
-/// Parts, at least, that the queries over a KV head are dealt out in, so that threads have work. Each sums on its own,
-/// and their sums add up in one order: the result is the same with any number of threads.
+/// Parts, at least, that the queries over a KV head are dealt out in, so that threads have work. Each sums up on its
+/// own, and what they tell is joined in one order: the result is the same with any number of threads.
 const SHARES: usize = 16;
 
 /// Panels that a thread packs at a time.
@@ -22,34 +23,51 @@ const PANELS: usize = 8;
 
 /// See [`super::received`], which has checked the shapes: keys up to a query's own position, which is `first` for the
 /// first query. `None` where no kernel knows the dtype.
-pub(super) fn run(level: Level, queries: &Tensor, keys: &Tensor, first: i64) -> Result<Option<Tensor>, TchError> {
+pub(super) fn run(
+    level: Level,
+    queries: &Tensor,
+    keys: &Tensor,
+    first: i64,
+    summary: Summary<'_>,
+) -> Result<Option<Tensor>, TchError> {
     let kind = if queries.kind() == keys.kind() { keys.kind() } else { Kind::Float };
     let (queries, keys) = (queries.f_to_kind(kind)?, keys.f_to_kind(kind)?);
     let ((batch, heads, count, _), tokens) = (queries.size4()?, keys.size4()?.2);
-    let sums = Tensor::f_zeros([batch, heads, tokens], (Kind::Float, Device::Cpu))?;
-    if sums.numel() == 0 || count == 0 {
-        return Ok(Some(sums));
+    let told = Tensor::f_zeros([batch, heads, tokens], (Kind::Float, Device::Cpu))?;
+    if told.numel() == 0 || count == 0 {
+        return Ok(Some(told));
     }
+    let factors = match summary {
+        Summary::Most(Some(factors)) => Some(factors.f_to_kind(Kind::Float)?.f_contiguous()?),
+        _ => None,
+    };
+    let factors = factors.as_ref().map(elements::<f32>).transpose()?;
+    let most = matches!(summary, Summary::Most(_));
     for sequence in 0..batch {
-        let [queries, keys, sums] = [&queries, &keys, &sums].map(|all| all.f_get(sequence));
-        let (queries, keys, sums) = (queries?, keys?, sums?);
-        let done = for_level!(level, I => for_kind!(kind, E => of_sequence::<I, E>(&queries, &keys, first, &sums)));
+        let [queries, keys, told] = [&queries, &keys, &told].map(|all| all.f_get(sequence));
+        let (queries, keys, told) = (queries?, keys?, told?);
+        let done = for_level!(level, I => for_kind!(kind, E => match most {
+            true => of_sequence::<I, E, true>(&queries, &keys, first, factors, &told),
+            false => of_sequence::<I, E, false>(&queries, &keys, first, factors, &told),
+        }));
         if done.transpose()?.is_none() {
             return Ok(None);
         }
     }
-    Ok(Some(sums))
+    Ok(Some(told))
 }
 
-/// Adds what `keys`, `[kv_heads, tokens, head_dim]`, receive of `queries`, `[heads, n, head_dim]`, to `sums`.
-fn of_sequence<I: Isa, E: Element>(
+/// Tells `told`, which is zero, what `keys`, `[kv_heads, tokens, head_dim]`, receive of `queries`, `[heads, n,
+/// head_dim]`: the largest, if `MOST`, or the sum.
+fn of_sequence<I: Isa, E: Element, const MOST: bool>(
     queries: &Tensor,
     keys: &Tensor,
     first: i64,
-    sums: &Tensor,
+    factors: Option<&[f32]>,
+    told: &Tensor,
 ) -> Result<(), TchError> {
     let (kv_heads, tokens, _) = keys.size3()?;
-    let (queries, sums) = (Rows::<E>::of(queries)?, RowsMut::<f32>::of(sums)?);
+    let (queries, told) = (Rows::<E>::of(queries)?, RowsMut::<f32>::of(told)?);
     let ([heads, count], width, tokens) = (queries.extents(), queries.width(), tokens as usize);
     let (group, columns) = (heads / kv_heads as usize, tile::columns::<I>());
     let panel = width.div_ceil(E::depth::<I>()) * columns * E::depth::<I>();
@@ -74,8 +92,9 @@ fn of_sequence<I: Isa, E: Element>(
         threads::for_each(group * shares, |index| {
             // SAFETY: each task has a part of its own; `for_level` names only what the processor has.
             unsafe {
-                I::call(Share::<I, E> {
+                I::call(Share::<I, E, MOST> {
                     queries: &queries,
+                    factors,
                     head: head as usize * group + index / shares,
                     share: index % shares,
                     shares,
@@ -84,15 +103,15 @@ fn of_sequence<I: Isa, E: Element>(
                     tokens,
                     panels: &packed,
                     panel,
-                    sums: scratch.part(index * room..(index + 1) * room),
+                    told: scratch.part(index * room..(index + 1) * room),
                 });
             }
         });
         for (member, parts) in parts.chunks_exact(shares * room).enumerate() {
             // SAFETY: nobody else writes meanwhile.
-            let to = unsafe { sums.row(0, head as usize * group + member, 0..tokens) };
+            let to = unsafe { told.row(0, head as usize * group + member, 0..tokens) };
             for part in parts.chunks_exact(room) {
-                to.iter_mut().zip(part).for_each(|(to, from)| *to += from);
+                to.iter_mut().zip(part).for_each(|(to, from)| *to = if MOST { to.max(*from) } else { *to + from });
             }
         }
     }
@@ -100,8 +119,10 @@ fn of_sequence<I: Isa, E: Element>(
 }
 
 /// Every `shares`-th block of [`QUERIES`] queries of a head, from block `share` on.
-struct Share<'a, I: Isa, E: Element> {
+struct Share<'a, I: Isa, E: Element, const MOST: bool> {
     queries: &'a Rows<'a, E>,
+    /// What each query's weights are multiplied by.
+    factors: Option<&'a [f32]>,
     head: usize,
     share: usize,
     shares: usize,
@@ -114,22 +135,22 @@ struct Share<'a, I: Isa, E: Element> {
     panels: &'a [E::Factor<I>],
     panel: usize,
     /// What each key receives; with room up to whole panels.
-    sums: &'a mut [f32],
+    told: &'a mut [f32],
 }
 
-impl<I: Isa, E: Element> Kernel<I> for Share<'_, I, E> {
+impl<I: Isa, E: Element, const MOST: bool> Kernel<I> for Share<'_, I, E, MOST> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run(self) {
-        let (width, room, columns) = (self.queries.width(), self.sums.len(), tile::columns::<I>());
+        let (width, room, columns) = (self.queries.width(), self.told.len(), tile::columns::<I>());
         let words = width.div_ceil(E::depth::<I>());
         let stride = words * E::depth::<I>();
         let scale = default_scale(width as i64) as f32;
         // Rows beyond the last query are those of an earlier block or zeros, and nobody looks at their logits.
         let mut rows = vec![E::from_f32(0.0).factor::<I>(); QUERIES * stride];
         let mut logits = vec![0.0; QUERIES * room];
-        self.sums.fill(0.0);
+        self.told.fill(0.0);
         for first in (self.share * QUERIES..self.count).step_by(self.shares * QUERIES) {
             let count = QUERIES.min(self.count - first);
             for (index, to) in rows.chunks_exact_mut(stride).take(count).enumerate() {
@@ -151,19 +172,21 @@ impl<I: Isa, E: Element> Kernel<I> for Share<'_, I, E> {
                 }
             }
             for (row, logits) in logits.chunks_exact_mut(room).take(count).enumerate() {
+                let factor = self.factors.map_or(1.0, |factors| factors[first + row]);
                 // SAFETY: the processor has `I`; room is whole vectors, and at least one key is visible.
-                unsafe { add_weights::<I>(logits, visible(row), self.sums) };
+                unsafe { tell::<I, MOST>(logits, visible(row), factor, self.told) };
             }
         }
     }
 }
 
-/// Adds the softmax of the first `visible` logits, at least one, to `sums`.
+/// Tells `told` of the softmax of the first `visible` logits, at least one, times `factor`: the largest so far, if
+/// `MOST`, or the sum.
 ///
 /// # Safety
-/// The processor has `I`; `logits` and `sums` have room for whole vectors over `visible`.
+/// The processor has `I`; `logits` and `told` have room for whole vectors over `visible`.
 #[inline(always)]
-unsafe fn add_weights<I: Isa>(logits: &mut [f32], visible: usize, sums: &mut [f32]) {
+unsafe fn tell<I: Isa, const MOST: bool>(logits: &mut [f32], visible: usize, factor: f32, told: &mut [f32]) {
     let end = visible.next_multiple_of(I::LANES);
     logits[visible..end].fill(f32::NEG_INFINITY);
     // SAFETY: passed on to the caller.
@@ -180,10 +203,11 @@ unsafe fn add_weights<I: Isa>(logits: &mut [f32], visible: usize, sums: &mut [f3
             I::store(logits.as_mut_ptr().add(at), weight);
         }
         logits[visible..end].fill(0.0);
-        let share = I::splat(1.0 / I::sum(total));
+        let share = I::splat(factor / I::sum(total));
         for at in (0..end).step_by(I::LANES) {
-            let to = sums.as_mut_ptr().add(at);
-            I::store(to, I::fma(I::load(logits.as_ptr().add(at)), share, I::load(to)));
+            let (weight, to) = (I::load(logits.as_ptr().add(at)), told.as_mut_ptr().add(at));
+            let so_far = I::load(to);
+            I::store(to, if MOST { I::max(so_far, I::mul(weight, share)) } else { I::fma(weight, share, so_far) });
         }
     }
 }
