@@ -5,6 +5,7 @@
 mod answers;
 mod calibrate;
 mod devices;
+mod gpu;
 mod help;
 mod models;
 #[path = "../support/mod.rs"]
