@@ -8,6 +8,7 @@ mod devices;
 mod gpu;
 mod help;
 mod models;
+mod pretend;
 #[path = "../support/mod.rs"]
 mod support;
 
