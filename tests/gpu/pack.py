@@ -46,7 +46,7 @@ def main():
     size = sum(path.stat().st_size for path in options.folder.iterdir() if path.is_file()) / 1e6
     if size > MOST:
         raise SystemExit(f"pack.py: {size:.0f} MB without the model, {MOST} are allowed")
-    shutil.copytree(MODEL, options.folder / "model", dirs_exist_ok=True)
+    shutil.copytree(MODEL, options.folder / "models" / MODEL.name, dirs_exist_ok=True)
     print(f"pack.py: {options.folder}: {size:.0f} MB, and the model")
 
 

@@ -35,7 +35,7 @@ def main():
     for name, value in defaults.items():
         options.add_argument(f"--{name}", type=int, default=value)
     options = options.parse_args()
-    packed = HERE / "model"
+    packed = HERE / "models" / "smollm2-135m-instruct"
     config = json.loads((packed / "config.json").read_text()) | {
         "hidden_size": options.hidden, "intermediate_size": options.mlp, "num_hidden_layers": options.layers,
         "num_attention_heads": options.heads, "num_key_value_heads": options.kv_heads, "head_dim": options.head_dim,

@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+MODEL = HERE / "models" / "smollm2-135m-instruct"
 TORCH = "2.11."
 CONTEXT = ("The bakery opens at six. The password of the lighthouse is marmalade. Ships pass at night, and the keeper "
            "sleeps by day. Nobody swims in the harbour in winter, because the water is cold and the stones are sharp.\n")
@@ -78,7 +79,7 @@ def run(command, environment, seconds):
 def main():
     options = argparse.ArgumentParser(description="see the head of this file")
     options.add_argument("--rehearse", action="store_true")
-    options.add_argument("--model", type=Path, default=HERE / "model")
+    options.add_argument("--model", type=Path, default=MODEL)
     options.add_argument("--output", type=Path, default=HERE / "report.json")
     options.add_argument("--context", default="2048,32768")
     options.add_argument("--long", type=int)
@@ -88,8 +89,10 @@ def main():
     environment = os.environ | {
         "LD_LIBRARY_PATH": ":".join(paths),
         "PRESSROOM_LIBTORCH_CUDA": str(folder),
-        "PRESSROOM_GPU": "rehearsal" if options.rehearse else "cuda:0",
+        "PRESSROOM_HOME": str(HERE),
     }
+    if not options.rehearse:
+        environment["PRESSROOM_GPU"] = "cuda:0"
     device = "cpu" if options.rehearse else "cuda:0"
     pressroom, tests = str(HERE / "pressroom"), str(HERE / "gpu-tests")
     checks = {}
@@ -112,7 +115,7 @@ def main():
 
     text = HERE / "context.txt"
     text.write_text(CONTEXT * 20)
-    ask = [pressroom, "ask", "--model", str(HERE / "model"), "--context", str(text), "--question", QUESTION]
+    ask = [pressroom, "ask", "--model", str(MODEL), "--context", str(text), "--question", QUESTION]
     ask += ["--dtype", "f32", "--max-new-tokens", "32", "--press", "knorm", "--ratio", "0.3"]
     answers = [check(f"an answer on {place}", ask + ["--device", place]) for place in ("cpu", device)]
     checks["answers in f32 are those of the processor"] = {"ok": answers[0] == answers[1] != "", "output": answers[1]}
@@ -140,7 +143,7 @@ def main():
         "nvidia_smi": run(["nvidia-smi", "-L"], environment, 60)[0]["output"].strip() if shutil.which("nvidia-smi") else None,
         "checks": checks,
         "kernels": rows,
-        "memory": {"context_tokens": tokens} | held,
+        "memory": {"context_tokens": tokens} | held if held.get("measured") else None,
         "bench": json.loads(told) if checks["bench"]["ok"] else None,
     }
     options.output.write_text(json.dumps(report, indent=1) + "\n")

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::bench::{Report, text};
-use crate::table::table;
+use crate::table::{bytes, table};
 
 /// What `tests/gpu/run.py` prints; of its checks, whether they passed.
 #[derive(Deserialize)]
@@ -20,7 +20,16 @@ struct GpuReport {
     nvidia_smi: Option<String>,
     checks: BTreeMap<String, Check>,
     kernels: Vec<KernelRow>,
+    memory: Option<Memory>,
     bench: Option<Report>,
+}
+
+/// What a context took that was read once for several ratios, in bytes.
+#[derive(Deserialize)]
+struct Memory {
+    context_tokens: u64,
+    predicted: u64,
+    measured: u64,
 }
 
 #[derive(Deserialize)]
@@ -77,6 +86,10 @@ fn of_gpu(report: &GpuReport) -> String {
     });
     let header = ["kernel", "layout", "dtype", "context", "batch", "time", "read", "of bandwidth"];
     let kernels = table(&header, rows.collect());
-    let bench = report.bench.as_ref().map(text).unwrap_or_default();
-    format!("{}, {card}, torch {}: {outcome}\n\n{kernels}\n{bench}", report.date, report.torch)
+    let memory = report.memory.as_ref().map(|Memory { context_tokens, predicted, measured }| {
+        let [predicted, measured] = [predicted, measured].map(|count| bytes(u128::from(*count)));
+        format!("A context of {context_tokens} tokens for several ratios took {measured} at most; {predicted} were predicted.\n\n")
+    });
+    let (memory, bench) = (memory.unwrap_or_default(), report.bench.as_ref().map(text).unwrap_or_default());
+    format!("{}, {card}, torch {}: {outcome}\n\n{kernels}\n{memory}{bench}", report.date, report.torch)
 }

@@ -55,11 +55,19 @@ fn a_gpus_report_is_shown_as_tables() {
     let report = r#"{"date": "2026-11-24", "device": "cuda:0", "torch": "2.11.0", "nvidia_smi": "GPU 0: a card",
         "checks": {"doctor": {"ok": true, "output": ""}, "kernels": {"ok": false, "output": "off by 1"}},
         "kernels": [{"kernel": "attention", "layout": "dense", "dtype": "bf16", "context_tokens": 32768, "batch": 8,
-            "seconds": 4e-4, "bytes_per_s": 2.5e12, "bandwidth_share": 0.86}], "bench": null}"#;
+            "seconds": 4e-4, "bytes_per_s": 2.5e12, "bandwidth_share": 0.86}],
+        "memory": {"context_tokens": 524288, "predicted": 61000000000, "measured": 62000000000}, "bench": null}"#;
     std::fs::write(&file, report).unwrap();
     let shown = stdout(&pressroom(&["bench", "--show", &path]));
-    for part in ["2026-11-24, GPU 0: a card, torch 2.11.0: failed: kernels", "32768", "400 µs", "2500.0 GB/s", "86 %"]
-    {
+    for part in [
+        "2026-11-24, GPU 0: a card, torch 2.11.0: failed: kernels",
+        "32768",
+        "400 µs",
+        "2500.0 GB/s",
+        "86 %",
+        "524288 tokens",
+        "took 62.0 GB",
+    ] {
         assert!(shown.contains(part), "{part:?} is not in {shown}");
     }
     std::fs::write(&file, "{}").unwrap();

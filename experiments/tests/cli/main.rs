@@ -5,8 +5,10 @@
 mod answers;
 mod calibrate;
 mod devices;
+mod gpu;
 mod help;
 mod models;
+mod pretend;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -141,7 +141,9 @@ impl<'p> Observer<'p> {
             };
             let scores = hooks::guard(0, &[], || press.score(&mut context))?;
             check(&scores, &cache)?;
-            Ok((cache, scores))
+            // Layers that are on several devices compete with each other on the last.
+            let together = scores.iter().map(|layer| layer.f_to_device(model.device()));
+            Ok((cache, together.collect::<Result<_, _>>()?))
         };
         let failed = outcome.err().map(|error: Error| error.to_string());
         let scores = self.presses.into_iter().map(|(identity, (press, observed))| {

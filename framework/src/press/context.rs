@@ -44,7 +44,7 @@ pub trait ContextPress: Send + Sync {
     /// A pass through the model fails.
     fn score(&self, context: &mut Context<'_>) -> Result<Vec<Tensor>>;
 
-    /// Decides on every layer, `budgets` being one for each.
+    /// Decides on every layer, `budgets` being one for each. All scores are on the model's last device.
     ///
     /// # Errors
     /// A tensor operation fails.

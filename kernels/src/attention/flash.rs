@@ -13,7 +13,7 @@ use crate::symbol;
 /// `aoti_torch_cuda__flash_attention_forward` of libtorch 2.11's C interface, which gives 0 where it succeeded. Tensors
 /// are `[batch, tokens, heads, head_dim]`; a causal mask lets the last query see all keys. Its results are the output,
 /// the logarithms of the denominators, two states of a random generator, and a mask for debugging.
-type Forward = unsafe extern "C" fn(
+pub(super) type Forward = unsafe extern "C" fn(
     query: *mut c_void,
     key: *mut c_void,
     value: *mut c_void,
@@ -36,7 +36,8 @@ type Forward = unsafe extern "C" fn(
     *mut *mut c_void,
 ) -> i32;
 
-fn forward() -> Option<Forward> {
+/// The operation, where the process has it.
+pub(super) fn forward() -> Option<Forward> {
     static FORWARD: OnceLock<Option<Forward>> = OnceLock::new();
     // SAFETY: it is that function in the libtorch that this program is for.
     *FORWARD.get_or_init(|| unsafe { symbol::function(c"aoti_torch_cuda__flash_attention_forward") })
@@ -45,9 +46,18 @@ fn forward() -> Option<Forward> {
 /// See [`super::attend_context`], which has checked the shapes. `None` where the operation is not for the dtype or
 /// head_dim, or not there.
 pub(super) fn attend(queries: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Option<Tensor>, TchError> {
+    attend_with(forward(), queries, keys, values)
+}
+
+pub(super) fn attend_with(
+    forward: Option<Forward>,
+    queries: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+) -> Result<Option<Tensor>, TchError> {
     let ((heads, own, head_dim), tokens) = (queries.size3()?, keys.size3()?.1);
     let known = matches!(queries.kind(), Kind::BFloat16 | Kind::Half) && head_dim % 8 == 0 && head_dim <= 256;
-    let Some(forward) = forward().filter(|_| known && own > 0) else { return Ok(None) };
+    let Some(forward) = forward.filter(|_| known && own > 0) else { return Ok(None) };
     // Rows of heads must lie whole; the rest may be strided.
     let sides = [queries, keys, values].map(|data| data.f_transpose(0, 1)?.f_unsqueeze(0));
     let [queries, keys, values] = sides;

@@ -176,6 +176,9 @@ fn span(part: &Part<'_>, kv_head: usize) -> Result<(Shape, Span), TchError> {
 /// Plain rows of keys and values.
 fn rows(sides: [&Tensor; 2], extent: Extent<'_>, kv_head: usize) -> Result<(Shape, Span), TchError> {
     let none = || TchError::Shape(format!("{extent:?} has no KV head {kv_head}"));
+    if !sides.iter().all(|data| data.is_contiguous()) {
+        return Err(TchError::Shape("keys or values whose rows do not lie one after another".into()));
+    }
     let (first, length) = extent.rows(kv_head).ok_or_else(none)?;
     let [(keys, key_row), (values, value_row)] = sides.map(|data| {
         let row = data.size().last().map_or(0, |width| *width as usize) * data.kind().elt_size_in_bytes();

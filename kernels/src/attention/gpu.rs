@@ -14,6 +14,9 @@ const STREAM: Source = source!("attention/stream.cu");
 const PACKED: Source = source!("attention/packed.cu");
 const MERGE: Source = source!("attention/merge.cu");
 
+/// Most channels of a value: what its warps have found is in a block's 48 KiB of shared memory.
+const WIDEST: i64 = 256;
+
 /// Threads of a block.
 const THREADS: u32 = 128;
 
@@ -40,7 +43,7 @@ fn merge(element: &str, head_dim: i64) -> Program {
     Program::new(&MERGE, "merge", THREADS).with("ELEMENT", element).with("HEAD_DIM", head_dim)
 }
 
-/// See [`super::attend_parts`], which has checked that the parts fit. `None` where no kernel knows the dtype.
+/// See [`super::attend_parts`], which has checked that the parts fit. `None` where no kernel knows the dtype or head_dim.
 pub(crate) fn attend(
     machine: &dyn Machine,
     query: &Tensor,
@@ -48,8 +51,8 @@ pub(crate) fn attend(
     kv_heads: i64,
     scale: f64,
 ) -> Result<Option<Tensor>, TchError> {
-    let Some(element) = element_name(query.kind()) else { return Ok(None) };
     let (tokens, heads, head_dim) = query.size3()?;
+    let Some(element) = element_name(query.kind()).filter(|_| head_dim <= WIDEST) else { return Ok(None) };
     let plan = Plan::of(sequences, heads, kv_heads, head_dim)?;
     let output = Tensor::f_empty([tokens, heads * head_dim], (query.kind(), machine.device()))?;
     if output.numel() == 0 {
@@ -77,7 +80,7 @@ pub(crate) fn attend(
             Argument::Count(group),
             Argument::Number(scale),
         ];
-        let grid = [chunks, plan.rows().div_ceil(rows), spans.len() as u32];
+        let grid = [plan.rows().div_ceil(rows), chunks, spans.len() as u32];
         // SAFETY: the arguments are the kernel's. Spans cover rows that their parts were checked to have, and partial
         // results that the plan has counted; the query has the tokens and heads that spans name.
         unsafe { machine.launch(&program, grid, &arguments)? };

@@ -143,7 +143,7 @@ attend(const Span* spans, const ELEMENT* query, float* partials, u32 heads, u32 
     __shared__ Shared shared;
 
     const Span span = spans[blockIdx.z];
-    const u32 rows = span.tokens * group, first_row = blockIdx.y * ROWS, first_key = blockIdx.x * span.chunk;
+    const u32 rows = span.tokens * group, first_row = blockIdx.x * ROWS, first_key = blockIdx.y * span.chunk;
     if (first_row >= rows || first_key >= span.length) return;
     const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, row = lane / QUAD, place = lane % QUAD;
     const u32 count = min(span.chunk, span.length - first_key);
@@ -322,5 +322,5 @@ attend(const Span* spans, const ELEMENT* query, float* partials, u32 heads, u32 
     if constexpr (HADAMARD) {
         for (u32 other = 0; other < WARPS; ++other) rotate<HEAD_DIM>(shared.found.sums[other]);
     }
-    shared.found.write(span, partials, blockIdx.x, first_row, rows);
+    shared.found.write(span, partials, blockIdx.y, first_row, rows);
 }

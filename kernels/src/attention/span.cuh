@@ -7,7 +7,7 @@
 // denominator, weighted sum of values.
 //
 // A block attends with ROWS query rows over a chunk of the keys of one KV head: blockIdx.z is the span of keys,
-// blockIdx.y the tile of ROWS rows, blockIdx.x the chunk.
+// blockIdx.y the chunk, blockIdx.x the tile of ROWS rows: tiles that read the same keys run side by side.
 #pragma once
 
 #include "cuda/rows.cuh"

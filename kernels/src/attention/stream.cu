@@ -19,7 +19,7 @@ attend(const Span* spans, const ELEMENT* query, float* partials, u32 heads, u32 
     __shared__ Found found;
 
     const Span span = spans[blockIdx.z];
-    const u32 rows = span.tokens * group, first_row = blockIdx.y * ROWS, first_key = blockIdx.x * span.chunk;
+    const u32 rows = span.tokens * group, first_row = blockIdx.x * ROWS, first_key = blockIdx.y * span.chunk;
     if (first_row >= rows || first_key >= span.length) return;
     const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const u32 count = min(span.chunk, span.length - first_key);
@@ -115,5 +115,5 @@ attend(const Span* spans, const ELEMENT* query, float* partials, u32 heads, u32 
         }
     }
     __syncthreads();
-    found.write(span, partials, blockIdx.x, first_row, rows);
+    found.write(span, partials, blockIdx.y, first_row, rows);
 }

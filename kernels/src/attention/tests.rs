@@ -1,6 +1,7 @@
 //! Attention on every instruction set and dtype against the softmax in float64.
 
 mod blocks;
+mod flash;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;

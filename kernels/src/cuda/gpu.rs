@@ -9,6 +9,7 @@ use cudarc::driver::{DriverError, result, sys};
 use tch::{Device, TchError, Tensor};
 
 use super::compile::{Architecture, compile, identity};
+use super::machine::check_grid;
 use super::{Argument, Machine, Program, driver, store};
 use crate::symbol;
 
@@ -167,6 +168,7 @@ impl Machine for Gpu {
     }
 
     unsafe fn launch(&self, program: &Program, grid: [u32; 3], arguments: &[Argument]) -> Result<(), TchError> {
+        check_grid(program, grid)?;
         let (kernel, stream) = (self.kernel(program)?, self.stream()?);
         let mut places: Vec<*mut c_void> = arguments.iter().map(Argument::place).collect();
         let (grid, block) = (grid.into(), (program.threads, 1, 1));

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::{Program, Rows};
+use super::{HEADS, Program, Rows};
 
 /// An argument of a kernel.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,20 @@ impl Argument {
             Self::Rows(value) => std::ptr::from_ref(value).cast_mut().cast(),
         }
     }
+}
+
+/// Checks that a grid is one that GPUs launch.
+///
+/// # Errors
+/// It has more blocks.
+pub(super) fn check_grid(program: &Program, grid: [u32; 3]) -> Result<(), TchError> {
+    if grid[0] <= i32::MAX as u32 && grid[1..].iter().all(|extent| *extent <= HEADS) {
+        return Ok(());
+    }
+    Err(TchError::Shape(format!(
+        "{}: {grid:?} blocks are beyond one launch; take fewer sequences at a time",
+        program.path()
+    )))
 }
 
 /// A GPU, or what stands for one.

@@ -2,9 +2,11 @@
 
 pub(crate) mod emulator;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::compile::{Architecture, compile};
+use super::program::HEADERS;
 use super::{Program, Source, library};
 use crate::{attention, gate, keep, norm, order, quadratic, received, rotary, vector_norm};
 
@@ -31,18 +33,47 @@ fn scoring() -> Vec<Program> {
     programs
 }
 
-#[test]
-fn every_kernel_compiles_for_every_architecture() {
-    open_nvrtc();
+/// Every kernel, with the shapes and dtypes that models have.
+fn every_program() -> Vec<Program> {
     let others = ["float", "bf16", "f16"]
         .into_iter()
         .flat_map(|element| [norm::gpu::program, gate::gpu::program, rotary::gpu::program].map(|make| make(element)));
-    for program in attention::programs().into_iter().chain(others).chain(scoring()) {
+    attention::programs().into_iter().chain(others).chain(scoring()).collect()
+}
+
+#[test]
+fn every_kernel_compiles_for_every_architecture() {
+    open_nvrtc();
+    for program in every_program() {
         for architecture in ARCHITECTURES {
             let code = compile(&program, architecture).unwrap_or_else(|problem| panic!("{program:?}: {problem}"));
             assert_eq!(&code[..4], b"\x7fELF");
         }
     }
+}
+
+/// Paths from `home` of the files below `folder` whose names end so.
+fn files(home: &Path, folder: &Path, extension: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(home, &path, extension));
+        } else if path.extension().is_some_and(|own| own == extension) {
+            found.insert(path.strip_prefix(home).unwrap().display().to_string());
+        }
+    }
+    found
+}
+
+#[test]
+fn no_source_is_left_out() {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let compiled: BTreeSet<String> = every_program().iter().map(|program| program.path().to_owned()).collect();
+    assert_eq!(files(&home, &home, "cu"), compiled);
+    // That of the emulator is in the place of one of these.
+    let headers = HEADERS.iter().map(|header| header.path.to_owned());
+    assert_eq!(files(&home, &home, "cuh"), headers.chain(["cuda/tests/emulator.cuh".to_owned()]).collect());
 }
 
 #[test]

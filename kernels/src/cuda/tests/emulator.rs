@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use libloading::Library;
 use tch::{Device, TchError, Tensor};
 
+use super::super::machine::check_grid;
 use super::super::program::HEADERS;
 use super::super::{Argument, Machine, Program};
 
@@ -26,7 +27,11 @@ static BUILT: Mutex<Option<HashMap<String, &'static Library>>> = Mutex::new(None
 fn library(program: &Program) -> &'static Library {
     // A panic while another test builds is that test's.
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    let name = format!("{}-{}", program.entry, program.digest(include_str!("emulator.cuh")));
+    let name = format!(
+        "{}-{}",
+        program.entry,
+        program.digest(concat!(include_str!("emulator.cuh"), include_str!("emulator.rs")))
+    );
     built.get_or_insert_default().entry(name.clone()).or_insert_with(|| {
         let library = build(program, &name);
         // SAFETY: the library was built from what is in this crate; it has no initialisers.
@@ -57,6 +62,8 @@ fn build(program: &Program, name: &str) -> PathBuf {
     let output = Command::new("c++")
         .args(["-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Werror"])
         .args(["-U_FORTIFY_SOURCE", "-I."])
+        // Vectors at odd addresses, and indices beyond arrays, which a GPU would not forgive.
+        .args(["-fsanitize=alignment,bounds,shift", "-fsanitize-undefined-trap-on-error"])
         .args(program.definitions())
         .args(["main.cpp", "-o", "built.so"])
         .current_dir(folder.path())
@@ -73,6 +80,7 @@ impl Machine for Emulator {
     }
 
     unsafe fn launch(&self, program: &Program, grid: [u32; 3], arguments: &[Argument]) -> Result<(), TchError> {
+        check_grid(program, grid)?;
         let library = library(program);
         // SAFETY: the name is that function's.
         let emulate =
