@@ -24,5 +24,5 @@ mod simd;
 mod symbol;
 #[cfg(test)]
 mod testing;
-mod threads;
+pub mod threads;
 pub mod vector_norm;
