@@ -114,7 +114,8 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     let (from, to) = (from.expose_provenance(), to.expose_provenance());
     threads::for_each(len.div_ceil(CHUNK), |chunk| {
         let start = chunk * CHUNK;
-        let (from, to) = (std::ptr::with_exposed_provenance::<u8>(from + start), std::ptr::with_exposed_provenance_mut(to + start));
+        let (from, to) =
+            (std::ptr::with_exposed_provenance::<u8>(from + start), std::ptr::with_exposed_provenance_mut(to + start));
         // SAFETY: the caller's promise, of a part that no other thread has.
         unsafe { std::ptr::copy_nonoverlapping(from, to, CHUNK.min(len - start)) }
     });
