@@ -1,7 +1,7 @@
 //! What a plugin costs beside its own work: `cargo bench -p pressroom-experiments --bench plugins`.
 //!
 //! The press of the calls does nothing, so all that is measured is the way there and back. An isolated one reads a copy
-//! of the layer: beside the call about 4,096 tokens stands what copying their keys and values takes by itself. (To map
+//! of the layer: beside the call about 4,096 tokens stands what copying their keys and values takes one thread. (To map
 //! their memory into the child for each call would take longer: the pages have to be entered one by one.)
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench may panic")]
@@ -26,12 +26,12 @@ const GEOMETRY: Geometry = Geometry { layers: 30, heads: 9, kv_heads: 3, head_di
 const CONFIG: &str = r#"{"model_type": "llama", "vocab_size": 8, "hidden_size": 576, "intermediate_size": 8,
     "num_hidden_layers": 1, "num_attention_heads": 9, "num_key_value_heads": 3}"#;
 
-/// A plugin whose scorer writes nothing.
-fn library(folder: &Path) -> PathBuf {
+/// A plugin whose scorer writes nothing; `flag` may say of what it does without.
+fn library(folder: &Path, flag: &str) -> PathBuf {
     let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
-    let library = folder.join("libidle.so");
+    let library = folder.join(format!("libidle{flag}.so"));
     let mut cc = Command::new("cc");
-    cc.args(["-std=gnu11", "-O2", "-w", "-shared", "-fPIC", "-DIDLE", "-I"]).arg(plugins.join("abi/include"));
+    cc.args(["-std=gnu11", "-O2", "-w", "-shared", "-fPIC", "-DIDLE", flag, "-I"]).arg(plugins.join("abi/include"));
     let status = cc.arg(plugins.join("corpus/broken.c")).arg("-o").arg(&library).arg("-lm").status().unwrap();
     assert!(status.success());
     library
@@ -50,13 +50,15 @@ fn isolation() -> Isolation {
 
 fn calls(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
-    let library = library(folder.path());
-    let (here, apart) = (scorer(&library, None), scorer(&library, Some(&isolation())));
+    let library = |flag| library(folder.path(), flag);
+    let here = scorer(&library("-DIDLE"), None);
+    let apart = scorer(&library("-DIDLE"), Some(&isolation()));
+    let keys_only = scorer(&library("-DWITHOUT_VALUES"), Some(&isolation()));
     let rotary = Rotary::new(&LlamaConfig::parse(CONFIG).unwrap(), Device::Cpu).unwrap();
     for tokens in [64, 4096] {
         let zeros = || Tensor::zeros([1, 3, tokens, 64], (Kind::Float, Device::Cpu));
         let view = LayerView::new(0, GEOMETRY, zeros(), zeros(), Materialised::default(), &rotary).unwrap();
-        for (name, scorer) in [("in this process", &here), ("isolated", &apart)] {
+        for (name, scorer) in [("in this process", &here), ("isolated", &apart), ("isolated, keys only", &keys_only)] {
             criterion.bench_function(&format!("call of {tokens} tokens, {name}"), |bencher| {
                 bencher.iter(|| black_box(scorer.score(&view, Budget::ALL).unwrap()));
             });

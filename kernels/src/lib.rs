@@ -24,6 +24,6 @@ mod simd;
 mod symbol;
 #[cfg(test)]
 mod testing;
-mod threads;
+pub mod threads;
 mod tile;
 pub mod vector_norm;

@@ -55,7 +55,7 @@ pub(crate) fn count() -> usize {
 }
 
 /// Calls `body(0)`, .. `body(count - 1)`, each once, in any order, on as many threads as libtorch uses.
-pub(crate) fn for_each(count: usize, body: impl Fn(usize) + Sync) {
+pub fn for_each(count: usize, body: impl Fn(usize) + Sync) {
     let threads = self::count().min(count);
     if threads <= 1 {
         return (0..count).for_each(body);

@@ -1,5 +1,6 @@
 // A press that is sound unless one of FAULT_* is defined; faults.txt lists those that `plugin check` names, CUTS_MEMORY
-// and BABBLES attack a host through the files that it shares. With IDLE it does nothing, for the bench. Built by the tests:
+// and BABBLES attack a host through the files that it shares. With IDLE it does nothing,
+// and WITHOUT_VALUES it reads none, for the bench. Built by the tests:
 //
 //     cc -std=gnu11 -shared -fPIC -DFAULT_NAN -I plugins/abi/include plugins/corpus/broken.c -o libbroken.so -lm
 
@@ -100,6 +101,9 @@ static void destroy(void *instance) {
 
 static uint32_t needs(const PressroomCall *call, void *instance, PressroomNeeds *needs) {
     (void)call, (void)instance, (void)needs;
+#ifdef WITHOUT_VALUES
+    needs->without_values = 1;
+#endif
 #ifdef FAULT_NEEDS_CHANGE
     static uint64_t asked;
     needs->queries = ++asked;

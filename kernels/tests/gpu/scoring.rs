@@ -1,6 +1,6 @@
 //! What presses score and select with, and what a selection leaves.
 
-use pressroom_kernels::received::{Seen, received};
+use pressroom_kernels::received::{Seen, Summary, received};
 use pressroom_kernels::{keep, order, quadratic, vector_norm};
 use tch::{Device, Kind, Tensor};
 
@@ -47,16 +47,18 @@ fn received_attention_is_that_of_the_processor() {
         // A window at the end, pooled as snapkv does, and a context over itself.
         let window = |data: &[Tensor]| {
             let seen = Seen { first: 3000 - 64, positions: None };
-            let sums = received(&data[0], &data[1], seen).unwrap();
+            let sums = received(&data[0], &data[1], seen, Summary::Sum).unwrap();
             sums.view([2, 2, 4, -1]).mean_dim([2i64].as_slice(), false, Kind::Float).max_pool1d(5, 1, 2, 1, false)
         };
         near(&format!("a window, {kind:?}"), window, &[random(&[2, 8, 64, 128], kind), keys.shallow_clone()]);
-        let whole = |data: &[Tensor]| received(&data[0], &data[1], Seen { first: 0, positions: None }).unwrap();
+        let whole =
+            |data: &[Tensor]| received(&data[0], &data[1], Seen { first: 0, positions: None }, Summary::Sum).unwrap();
         let short = keys.narrow(2, 0, 700);
         near(&format!("a context, {kind:?}"), whole, &[random(&[2, 8, 700, 128], kind), short.shallow_clone()]);
         // Keys that have been compressed before are where they were.
-        let late =
-            |data: &[Tensor]| received(&data[0], &data[1], Seen { first: 1400, positions: Some(&data[2]) }).unwrap();
+        let late = |data: &[Tensor]| {
+            received(&data[0], &data[1], Seen { first: 1400, positions: Some(&data[2]) }, Summary::Sum).unwrap()
+        };
         let positions = Tensor::arange_start_step(0, 1400, 2, (Kind::Int64, Device::Cpu)).view([1, 1, 700]);
         near(&format!("kept keys, {kind:?}"), late, &[random(&[2, 8, 20, 128], kind), short, positions]);
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use pressroom_kernels::attention::{Extent, Mask, Part, Sequence, attend_context, attend_parts, default_scale};
 use pressroom_kernels::quantized::{Bits, Format, KeySteps, Quantized};
-use pressroom_kernels::received::{Seen, received};
+use pressroom_kernels::received::{Seen, Summary, received};
 use pressroom_kernels::{keep, order, probe, quadratic, vector_norm};
 use tch::{Device, Kind, Tensor};
 
@@ -115,10 +115,10 @@ fn scoring_and_selection_read_memory_at_speed() {
     bench.measure("quadratic", "dense", all, || quadratic::form(&keys, &matrices, None).unwrap());
     let window = bench.random(&[1, HEADS, 64, HEAD_DIM]);
     let seen = Seen { first: context - 64, positions: None };
-    bench.measure("received", "window of 64", all, || received(&window, &keys, seen).unwrap());
+    bench.measure("received", "window of 64", all, || received(&window, &keys, seen, Summary::Sum).unwrap());
     let queries = bench.random(&[1, HEADS, context, HEAD_DIM]);
     let seen = Seen { first: 0, positions: None };
-    bench.measure("received", "whole context", all, || received(&queries, &keys, seen).unwrap());
+    bench.measure("received", "whole context", all, || received(&queries, &keys, seen, Summary::Sum).unwrap());
     let slice = queries.get(0).narrow(1, context - context / 16, context / 16);
     bench.measure("attend_context", "last sixteenth", 2 * all, || {
         attend_context(&slice, &keys.get(0), &keys.get(0)).unwrap()

@@ -64,7 +64,7 @@
 #define PRESSROOM_LOG_WARN 2
 
 // Version of this interface within its first major version. Host and plugin use the lower of theirs.
-#define PRESSROOM_ABI_VERSION 2
+#define PRESSROOM_ABI_VERSION 3
 
 // First field of a `PressroomEntry`: "PRESSROM" in the memory of a little-endian machine.
 #define PRESSROOM_MAGIC 5570761781913408080
@@ -104,7 +104,7 @@ typedef struct PressroomCall {
     void (*fail)(const struct PressroomCall *call, struct PressroomText reason);
 } PressroomCall;
 
-// What an instance reads of a layer beside keys, values and positions.
+// What an instance reads of a layer beside positions, and beside keys and values unless it says that it does without.
 typedef struct PressroomNeeds {
     // `sizeof(PressroomNeeds)` of the host; the plugin fills no more than that.
     uint32_t size;
@@ -125,6 +125,10 @@ typedef struct PressroomNeeds {
     uint32_t attention_sums;
     // 1: the output projection is read. Since version 2.
     uint32_t output_projection;
+    // 1: keys are not read, and not copied where the press is shown copies. Since version 3.
+    uint32_t without_keys;
+    // 1: values are not read, as keys. Since version 3.
+    uint32_t without_values;
 } PressroomNeeds;
 
 // Where a tensor lies; the layout of DLPack's DLDevice.
@@ -208,7 +212,8 @@ typedef struct PressroomView {
     int64_t context_end;
     // Seed for random numbers, derived from the run's, the sample and the layer.
     uint64_t seed;
-    // Keys after rotary embedding, `[batch, kv_heads, tokens, head_dim]`: float32, float16 or bfloat16.
+    // Keys after rotary embedding, `[batch, kv_heads, tokens, head_dim]`: float32, float16 or bfloat16. Null
+    // if declared as not read, like values.
     const struct PressroomTensor *keys;
     // Values, as `keys`.
     const struct PressroomTensor *values;

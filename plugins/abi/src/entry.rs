@@ -5,7 +5,7 @@ use core::ffi::{CStr, c_void};
 use crate::{PressroomCall, PressroomPress, PressroomText};
 
 /// Version of this interface within its first major version. Host and plugin use the lower of theirs.
-pub const PRESSROOM_ABI_VERSION: u32 = 2;
+pub const PRESSROOM_ABI_VERSION: u32 = 3;
 
 /// First field of a `PressroomEntry`: "PRESSROM" in the memory of a little-endian machine.
 pub const PRESSROOM_MAGIC: u64 = 0x4D4F_5253_5345_5250;

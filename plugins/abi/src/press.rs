@@ -72,7 +72,7 @@ pub struct PressroomPress {
     pub extension: Option<unsafe extern "C" fn(id: PressroomText) -> *const c_void>,
 }
 
-/// What an instance reads of a layer beside keys, values and positions.
+/// What an instance reads of a layer beside positions, and beside keys and values unless it says that it does without.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct PressroomNeeds {
@@ -95,6 +95,10 @@ pub struct PressroomNeeds {
     pub attention_sums: u32,
     /// 1: the output projection is read. Since version 2.
     pub output_projection: u32,
+    /// 1: keys are not read, and not copied where the press is shown copies. Since version 3.
+    pub without_keys: u32,
+    /// 1: values are not read, as keys. Since version 3.
+    pub without_values: u32,
 }
 
 /// How much of a layer may stay.

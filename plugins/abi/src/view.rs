@@ -39,7 +39,8 @@ pub struct PressroomView {
     pub context_end: i64,
     /// Seed for random numbers, derived from the run's, the sample and the layer.
     pub seed: u64,
-    /// Keys after rotary embedding, `[batch, kv_heads, tokens, head_dim]`: float32, float16 or bfloat16.
+    /// Keys after rotary embedding, `[batch, kv_heads, tokens, head_dim]`: float32, float16 or bfloat16. Null
+    /// if declared as not read, like values.
     pub keys: *const PressroomTensor,
     /// Values, as `keys`.
     pub values: *const PressroomTensor,

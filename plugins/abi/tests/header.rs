@@ -71,7 +71,7 @@ fn layout() -> Layout {
             positions, queries, rotated_queries, attention, hidden_states, attention_sums,
             output_projection,
         }
-        PressroomNeeds { size, devices, queries, rotated_queries, attention, hidden_states, head_wise, attention_sums, output_projection }
+        PressroomNeeds { size, devices, queries, rotated_queries, attention, hidden_states, head_wise, attention_sums, output_projection, without_keys, without_values }
         PressroomBudget { size, reserved, compression_ratio, kept }
         PressroomSelection { size, reserved, counts, indices }
         PressroomPress { size, kind, name, doc, params, create, destroy, needs, score, select, extension }

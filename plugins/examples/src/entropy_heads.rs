@@ -41,7 +41,7 @@ impl Selector for EntropyHeads {
     const HEAD_WISE: bool = true;
 
     fn needs(&self) -> Needs {
-        Needs { rotated_queries: Span::Last(self.window_size), ..Needs::default() }
+        Needs { values: false, rotated_queries: Span::Last(self.window_size), ..Needs::default() }
     }
 
     fn prepare(&self, model: &Model) -> Result {

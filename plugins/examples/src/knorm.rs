@@ -1,7 +1,7 @@
 //! `plugin_knorm`: the built-in `knorm` as a plugin, to show that nothing is lost on the way.
 
 use pressroom_plugin::ndarray::ArrayView1;
-use pressroom_plugin::{Result, Scorer, Scores, View, axis};
+use pressroom_plugin::{Needs, Result, Scorer, Scores, View, axis};
 
 /// Keeps the keys with the smallest L2 norm.
 ///
@@ -19,6 +19,10 @@ pub struct Knorm {}
 
 impl Scorer for Knorm {
     const NAME: &'static str = "plugin_knorm";
+
+    fn needs(&self) -> Needs {
+        Needs { values: false, ..Needs::default() }
+    }
 
     fn score(&self, view: &View<'_>, scores: &mut Scores<'_>) -> Result {
         let keys = view.keys().f32();

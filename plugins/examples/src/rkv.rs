@@ -49,7 +49,7 @@ impl Scorer for Rkv {
     const NAME: &'static str = "rkv";
 
     fn needs(&self) -> Needs {
-        Needs { rotated_queries: Span::Last(self.window_size), ..Needs::default() }
+        Needs { values: false, rotated_queries: Span::Last(self.window_size), ..Needs::default() }
     }
 
     fn check(&self) -> Result {

@@ -38,7 +38,7 @@ impl Scorer for SnapKv {
     const NAME: &'static str = "plugin_snapkv";
 
     fn needs(&self) -> Needs {
-        Needs { rotated_queries: Span::Last(self.window_size), ..Needs::default() }
+        Needs { values: false, rotated_queries: Span::Last(self.window_size), ..Needs::default() }
     }
 
     fn score(&self, view: &View<'_>, scores: &mut Scores<'_>) -> Result {

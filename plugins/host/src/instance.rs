@@ -29,6 +29,8 @@ unsafe impl Sync for Instance {}
 #[allow(missing_docs, reason = "each is documented where it crosses the interface, in PressroomNeeds")]
 pub struct RawNeeds {
     pub devices: u32,
+    pub keys: bool,
+    pub values: bool,
     pub queries: u64,
     pub rotated_queries: u64,
     pub attention: u64,
@@ -90,11 +92,15 @@ impl Instance {
             head_wise: 0,
             attention_sums: 0,
             output_projection: 0,
+            without_keys: 0,
+            without_values: 0,
         };
         // SAFETY: the instance is alive, the struct is the host's.
         calling(|call| unsafe { needs(call, self.data, &mut raw) })?;
         Ok(RawNeeds {
             devices: if raw.devices == 0 { PRESSROOM_READS_CPU } else { raw.devices },
+            keys: raw.without_keys == 0,
+            values: raw.without_values == 0,
             queries: raw.queries,
             rotated_queries: raw.rotated_queries,
             attention: raw.attention,

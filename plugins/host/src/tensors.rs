@@ -33,11 +33,13 @@ pub(crate) fn span(tokens: u64) -> Span {
 pub(crate) fn show(view: &LayerView<'_>, needs: &RawNeeds, place: Place) -> Result<Shown> {
     let geometry = view.geometry();
     let positions = view.positions()?.f_expand([view.batch(), geometry.kv_heads, view.tokens()], false)?;
-    let mut tensors = vec![
-        (Part::Keys, view.keys().shallow_clone()),
-        (Part::Values, view.values().shallow_clone()),
-        (Part::Positions, positions),
-    ];
+    let mut tensors = vec![(Part::Positions, positions)];
+    if needs.keys {
+        tensors.push((Part::Keys, view.keys().shallow_clone()));
+    }
+    if needs.values {
+        tensors.push((Part::Values, view.values().shallow_clone()));
+    }
     if needs.queries > 0 {
         tensors.push((Part::Queries, view.queries(span(needs.queries))?));
     }

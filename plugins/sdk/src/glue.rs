@@ -257,6 +257,8 @@ unsafe extern "C" fn needs<K: Kind>(
             head_wise: K::HEAD_WISE.into(),
             attention_sums: declared.attention_sums.into(),
             output_projection: declared.output_projection.into(),
+            without_keys: (!declared.keys).into(),
+            without_values: (!declared.values).into(),
         };
         // SAFETY: as above; an older host gets what it knows.
         unsafe { write(needs, &told) };

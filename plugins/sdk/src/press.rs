@@ -33,9 +33,13 @@ impl Span {
     }
 }
 
-/// What a press reads of a layer beside keys, values and positions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a press reads of a layer: keys and values unless it says otherwise, and always positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
+    /// Keys. Without, they are not copied where the press is shown copies: in a process of its own, or on a GPU.
+    pub keys: bool,
+    /// Values, as keys.
+    pub values: bool,
     /// Queries before rotary embedding.
     pub queries: Span,
     /// Queries after rotary embedding.
@@ -53,6 +57,23 @@ pub struct Needs {
     ///
     /// A press that declares it reads with `tch()` and writes with `torch::write`, of the feature `tch`.
     pub on_device: bool,
+}
+
+impl Default for Needs {
+    /// Keys, values and positions.
+    fn default() -> Self {
+        Self {
+            keys: true,
+            values: true,
+            queries: Span::None,
+            rotated_queries: Span::None,
+            attention: Span::None,
+            hidden_states: false,
+            attention_sums: false,
+            output_projection: false,
+            on_device: false,
+        }
+    }
 }
 
 /// The model whose cache is compressed.
@@ -79,7 +100,7 @@ pub trait Scorer: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// Name in TOML: small letters, digits and underscores.
     const NAME: &'static str;
 
-    /// What it reads beside keys, values and positions.
+    /// What it reads: keys, values and positions unless it says otherwise.
     fn needs(&self) -> Needs {
         Needs::default()
     }
@@ -119,7 +140,7 @@ pub trait Selector: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// Whether KV heads may keep different numbers (the cache becomes ragged).
     const HEAD_WISE: bool;
 
-    /// What it reads beside keys, values and positions.
+    /// What it reads: keys, values and positions unless it says otherwise.
     fn needs(&self) -> Needs {
         Needs::default()
     }

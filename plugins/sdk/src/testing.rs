@@ -94,6 +94,8 @@ impl Layer {
     /// Those of `look`.
     pub fn view<T>(&self, look: impl FnOnce(&View<'_>) -> Result<T>) -> Result<T> {
         let all = Needs {
+            keys: true,
+            values: true,
             queries: Span::All,
             rotated_queries: Span::All,
             attention: Span::All,
@@ -116,7 +118,8 @@ impl Layer {
         let sums = weights.as_ref().filter(|_| needs.attention_sums).map(|weights| weights.sum_axis(axis::TOKEN));
         let attention = weights.and_then(|weights| last(needs.attention, &weights));
         let (queries, rotated) = (last(needs.queries, &self.queries), last(needs.rotated_queries, &self.queries));
-        let (keys, values, positions) = (Lent::new(&self.keys), Lent::new(&self.values), Lent::new(&self.positions));
+        let (keys, values) = (needs.keys.then(|| Lent::new(&self.keys)), needs.values.then(|| Lent::new(&self.values)));
+        let positions = Lent::new(&self.positions);
         let (queries, rotated) = (queries.as_ref().map(Lent::new), rotated.as_ref().map(Lent::new));
         let (attention, sums) = (attention.as_ref().map(Lent::new), sums.as_ref().map(Lent::new));
         let hidden_states = needs.hidden_states.then(|| Lent::new(&self.hidden_states));
@@ -136,8 +139,8 @@ impl Layer {
             context_start: 0,
             context_end: self.queries.dim().2 as i64,
             seed: self.seed,
-            keys: &keys.tensor,
-            values: &values.tensor,
+            keys: place(&keys),
+            values: place(&values),
             positions: &positions.tensor,
             queries: place(&queries),
             rotated_queries: place(&rotated),
@@ -234,6 +237,30 @@ mod tests {
     fn what_is_not_declared_is_not_shown() {
         let error = Layer::random(12, 1).score(&Forgetful {}).unwrap_err().to_string();
         assert_eq!(error, "reads hidden states that its needs do not declare");
+    }
+
+    /// Reads keys and says that it does not.
+    #[derive(serde::Deserialize, schemars::JsonSchema)]
+    struct Blind {}
+
+    impl Scorer for Blind {
+        const NAME: &'static str = "blind";
+
+        fn needs(&self) -> Needs {
+            Needs { keys: false, ..Needs::default() }
+        }
+
+        fn score(&self, view: &View<'_>, _: &mut Scores<'_>) -> Result {
+            assert_eq!(view.values().shape(), [1, 2, 12, 8]);
+            view.keys();
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_press_does_without_is_not_shown() {
+        let panic = std::panic::catch_unwind(|| Layer::random(12, 1).score(&Blind {})).unwrap_err();
+        assert_eq!(panic.downcast_ref::<String>().unwrap(), "reads keys that its needs do without");
     }
 
     #[test]

@@ -14,14 +14,14 @@ pub enum Phase {
     Decoding,
 }
 
-/// One layer's keys and values, and what the press declared to read beside them.
+/// One layer as far as the press declared to read it.
 ///
 /// Keys, values, positions and attention columns are those still in question: all of the context at first; after a
 /// stage of a chain, what that stage left.
 pub struct View<'a> {
     raw: PressroomView,
-    keys: Tensor<'a, Ix4>,
-    values: Tensor<'a, Ix4>,
+    keys: Option<Tensor<'a, Ix4>>,
+    values: Option<Tensor<'a, Ix4>>,
     positions: Tensor<'a, Ix3>,
     /// The same as an array; empty where they lie on a device.
     listed: ArrayView3<'a, i64>,
@@ -36,8 +36,14 @@ impl<'a> View<'a> {
         // SAFETY: lent by the host, and its tensors with it.
         unsafe {
             let raw = read(raw).ok_or("the host gave no view")?;
-            let keys = Tensor::new(raw.keys).ok_or("the host gave keys that cannot be read here")?;
-            let values = Tensor::new(raw.values).ok_or("the host gave values that cannot be read here")?;
+            let readable = |raw: *const PressroomTensor, what| {
+                let tensor = Tensor::new(raw);
+                if tensor.is_none() && !raw.is_null() {
+                    return Err(format!("the host gave {what} that cannot be read here"));
+                }
+                Ok(tensor)
+            };
+            let (keys, values) = (readable(raw.keys, "keys")?, readable(raw.values, "values")?);
             let positions = Tensor::<Ix3>::new(raw.positions).ok_or("the host gave no positions")?;
             let listed = match positions.cuda_device() {
                 None => positions.typed().ok_or("the host gave positions that are not int64")?,
@@ -113,13 +119,27 @@ impl<'a> View<'a> {
     }
 
     /// Keys after rotary embedding, `[batch, kv_heads, tokens, head_dim]`.
+    ///
+    /// # Panics
+    /// The press declared that it does without.
+    #[track_caller]
     pub fn keys(&self) -> Tensor<'a, Ix4> {
-        self.keys
+        match self.keys {
+            Some(keys) => keys,
+            None => done_without("keys"),
+        }
     }
 
     /// Values, `[batch, kv_heads, tokens, head_dim]`.
+    ///
+    /// # Panics
+    /// As [`Self::keys`].
+    #[track_caller]
     pub fn values(&self) -> Tensor<'a, Ix4> {
-        self.values
+        match self.values {
+            Some(values) => values,
+            None => done_without("values"),
+        }
     }
 
     /// Position of each entry in the uncompressed context, `[batch, kv_heads, tokens]`.
@@ -190,4 +210,10 @@ impl<'a> View<'a> {
         // SAFETY: null, or lent together with the view.
         unsafe { Tensor::new(raw) }.ok_or_else(|| format!("reads {what} that its needs do not declare").into())
     }
+}
+
+/// Ends a call that reads what is there for every press but one that said otherwise.
+#[track_caller]
+fn done_without(what: &str) -> ! {
+    std::panic::panic_any(format!("reads {what} that its needs do without"))
 }

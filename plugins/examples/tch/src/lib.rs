@@ -40,7 +40,7 @@ impl Scorer for HashEvict {
     const NAME: &'static str = "hash_evict";
 
     fn needs(&self) -> Needs {
-        Needs { rotated_queries: Span::Last(self.window_size), on_device: true, ..Needs::default() }
+        Needs { values: false, rotated_queries: Span::Last(self.window_size), on_device: true, ..Needs::default() }
     }
 
     fn score(&self, view: &View<'_>, scores: &mut Scores<'_>) -> Result {

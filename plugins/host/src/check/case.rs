@@ -133,7 +133,10 @@ impl Case {
         };
         let mut made = Made { layer: Layer { frame, parts: Vec::new() }, memory: Vec::new() };
         let entries = [self.batch, self.kv_heads, self.tokens, self.head_dim];
-        for (part, salt) in [(Part::Keys, 1), (Part::Values, 2)] {
+        for (part, salt, read) in [(Part::Keys, 1, needs.keys), (Part::Values, 2, needs.values)] {
+            if !read {
+                continue;
+            }
             made.add(self, part, self.dtype, &entries, |at| {
                 self.number(salt, at[0], at[1], self.position(at[1], at[2]), at[3])
             })?;

@@ -20,6 +20,9 @@ use crate::layer::{Layer, Lent};
 /// How often a silent child is looked after.
 const GLANCE: Duration = Duration::from_millis(20);
 
+/// How long an answer is waited for awake: to be woken takes about as long.
+const AWAKE: Duration = Duration::from_micros(50);
+
 /// What the first answer may take beside the limit of a call: the program starts and loads the library.
 const START: Duration = Duration::from_secs(30);
 
@@ -295,14 +298,20 @@ impl Drop for Worker {
 /// Whether something has arrived, or the other side has gone, within `patience`.
 fn readable(socket: &UnixStream, patience: Duration) -> io::Result<bool> {
     let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one descriptor, which lives as long as the socket.
-    match unsafe { libc::poll(&mut poll, 1, patience.as_millis() as i32) } {
-        0 => Ok(false),
-        1.. => Ok(true),
-        _ => match io::Error::last_os_error() {
-            error if error.kind() == ErrorKind::Interrupted => Ok(false),
-            error => Err(error),
-        },
+    let asleep_from = Instant::now() + AWAKE;
+    loop {
+        let awake = Instant::now() < asleep_from;
+        let patience = if awake { 0 } else { patience.as_millis() as i32 };
+        // SAFETY: one descriptor, which lives as long as the socket.
+        match unsafe { libc::poll(&mut poll, 1, patience) } {
+            0 if awake => {}
+            0 => return Ok(false),
+            1.. => return Ok(true),
+            _ => match io::Error::last_os_error() {
+                error if error.kind() == ErrorKind::Interrupted => return Ok(false),
+                error => return Err(error),
+            },
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 
+use pressroom_kernels::threads;
 use serde::{Deserialize, Serialize};
 
 use crate::layer::Lent;
@@ -81,14 +82,14 @@ impl Arena {
         let len = lent.layout().byte_len();
         // SAFETY: `place` is in the file's view with room for `len` bytes, as `reserve` has seen to; the tensor has as
         // many, and lies elsewhere.
-        unsafe { std::ptr::copy_nonoverlapping(lent.data().cast(), self.place(segment, at, len), len) }
+        unsafe { copy(lent.data().cast(), self.place(segment, at, len), len) }
     }
 
     /// Copies what is in `segment` to a tensor's memory.
     pub(super) fn take(&self, segment: Segment, lent: &Lent) {
         let len = lent.layout().byte_len();
         // SAFETY: as in `put`, the other way.
-        unsafe { std::ptr::copy_nonoverlapping(self.place(segment, 0, len), lent.data().cast(), len) }
+        unsafe { copy(self.place(segment, 0, len), lent.data().cast(), len) }
     }
 
     fn place(&self, segment: Segment, at: usize, len: usize) -> *mut u8 {
@@ -100,4 +101,22 @@ impl Arena {
             _ => std::ptr::NonNull::dangling().as_ptr(),
         }
     }
+}
+
+/// Bytes that a thread copies at a time: fewer are copied sooner than threads start.
+const CHUNK: usize = 1 << 18;
+
+/// Copies `len` bytes, on all threads where they are many.
+///
+/// # Safety
+/// As [`std::ptr::copy_nonoverlapping`].
+unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+    let (from, to) = (from.expose_provenance(), to.expose_provenance());
+    threads::for_each(len.div_ceil(CHUNK), |chunk| {
+        let start = chunk * CHUNK;
+        let (from, to) =
+            (std::ptr::with_exposed_provenance::<u8>(from + start), std::ptr::with_exposed_provenance_mut(to + start));
+        // SAFETY: the caller's promise, of a part that no other thread has.
+        unsafe { std::ptr::copy_nonoverlapping(from, to, CHUNK.min(len - start)) }
+    });
 }
