@@ -81,3 +81,32 @@ impl PrefillCost {
         tokens * u128::from(self.pairs) + tokens.min(SLICE as u128) * u128::from(self.slice)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a card of 80 GB: all that is taken, and that it is little beside what the caches keep.
+    #[test]
+    fn half_a_million_tokens_of_llama_8b_fit_a_card_at_three_ratios() {
+        let config = LlamaConfig::parse(
+            r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096,
+                "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+                "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128256, "hidden_act": "silu",
+                "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "max_position_embeddings": 1048576,
+                "tie_word_embeddings": false}"#,
+        )
+        .unwrap();
+        let tokens = 512 << 10;
+        let peak = |kept| PeakMemory::of_prefill(&config, Kind::BFloat16, tokens, kept);
+        // What the ratios 0.75, 0.9 and 0.95 keep together.
+        let three = peak(0.25 + 0.1 + 0.05);
+        assert_eq!(three.weights, 2 * 8_030_261_248);
+        assert_eq!(three.hidden_states, u128::from(tokens) * (4096 + 2 * 128) * 2);
+        assert_eq!(three.layer, (u128::from(tokens) * 2 * 8 * 128 + 2048 * (3 * 4096 + 3 * 14336)) * 2);
+        assert_eq!(three.caches / 1_000_000, 27_487);
+        assert!(three.total() < 52_000_000_000);
+        // What one uncompressed cache takes does not fit beside the weights.
+        assert!(peak(1.0).total() > 90_000_000_000);
+    }
+}
