@@ -39,7 +39,7 @@ def main():
     config = json.loads((packed / "config.json").read_text()) | {
         "hidden_size": options.hidden, "intermediate_size": options.mlp, "num_hidden_layers": options.layers,
         "num_attention_heads": options.heads, "num_key_value_heads": options.kv_heads, "head_dim": options.head_dim,
-        "max_position_embeddings": 1 << 20, "tie_word_embeddings": False,
+        "max_position_embeddings": 1 << 20, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
     }
     options.folder.mkdir(parents=True)
     (options.folder / "config.json").write_text(json.dumps(config, indent=1))
