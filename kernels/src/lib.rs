@@ -14,6 +14,7 @@ pub mod keep;
 pub mod linear;
 pub mod norm;
 pub mod order;
+pub mod pages;
 pub mod probe;
 pub mod quadratic;
 pub mod quantized;

@@ -3,6 +3,8 @@
 use std::time::Instant;
 
 use crate::dispatch::{Choice, Level, for_level};
+use crate::pages;
+use crate::rows::elements;
 use crate::simd::{Isa, Kernel};
 use crate::threads;
 use tch::{Device, Kind, TchError, Tensor};
@@ -16,13 +18,17 @@ const PART: usize = 1 << 18;
 /// Bytes a second at which all threads together read memory, the median of `rounds`.
 ///
 /// # Errors
-/// The kernels that were asked for are not there.
+/// The kernels that were asked for are not there, or memory is too small.
 pub fn read_bandwidth(rounds: usize) -> Result<f64, TchError> {
     let level = match Choice::of_process()? {
         Choice::Kernels(level) => level,
         _ => Level::available().last().copied().unwrap_or(Level::Portable),
     };
-    let memory = vec![1.0f32; NUMBERS];
+    // As weights lie.
+    let mut memory = Tensor::f_empty([NUMBERS as i64], (Kind::Float, Device::Cpu))?;
+    pages::prefer_large(&memory);
+    let _ = memory.f_fill_(1.0)?;
+    let memory = elements::<f32>(&memory)?;
     let seconds = (0..rounds).map(|_| {
         let start = Instant::now();
         for_level!(level, I => threads::for_each(NUMBERS / PART, |part| {

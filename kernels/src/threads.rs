@@ -17,28 +17,45 @@ type Worker = unsafe extern "C" fn(*mut c_void);
 /// the calling one among them, and returns when all have.
 type RunTeam = unsafe extern "C" fn(Worker, *mut c_void, c_uint, c_uint);
 
-/// A loop in progress. Iterations are handed out one by one, so a thread that is held up takes fewer of them.
+/// A loop in progress. Each thread has a run of iterations, one after another, so that what it reads from memory is one
+/// stream; it takes them one by one, and when its own are done, those that a slower thread has not come to.
 struct Loop<'a> {
-    next: AtomicUsize,
-    count: usize,
+    runs: Vec<Run>,
+    arrived: AtomicUsize,
     body: &'a (dyn Fn(usize) + Sync),
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-impl Loop<'_> {
+/// Iterations `next..end`, on a cache line of its own.
+#[repr(align(64))]
+struct Run {
+    next: AtomicUsize,
+    end: usize,
+}
+
+impl<'a> Loop<'a> {
+    fn new(count: usize, threads: usize, body: &'a (dyn Fn(usize) + Sync)) -> Self {
+        let from = |thread: usize| count * thread / threads;
+        let run = |thread| Run { next: AtomicUsize::new(from(thread)), end: from(thread + 1) };
+        Self { runs: (0..threads).map(run).collect(), arrived: AtomicUsize::new(0), body, panic: Mutex::new(None) }
+    }
+
     fn work(&self) {
+        let (before, own) = self.runs.split_at(self.arrived.fetch_add(1, Ordering::Relaxed).min(self.runs.len()));
         let iterations = || {
-            loop {
-                let index = self.next.fetch_add(1, Ordering::Relaxed);
-                if index >= self.count {
-                    break;
+            for run in own.iter().chain(before) {
+                loop {
+                    let index = run.next.fetch_add(1, Ordering::Relaxed);
+                    if index >= run.end {
+                        break;
+                    }
+                    (self.body)(index);
                 }
-                (self.body)(index);
             }
         };
         // A panic must not cross OpenMP's frames; it goes on in the calling thread.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(iterations)) {
-            self.next.store(self.count, Ordering::Relaxed);
+            self.runs.iter().for_each(|run| run.next.store(run.end, Ordering::Relaxed));
             *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
         }
     }
@@ -60,7 +77,7 @@ pub fn for_each(count: usize, body: impl Fn(usize) + Sync) {
     if threads <= 1 {
         return (0..count).for_each(body);
     }
-    let shared = Loop { next: AtomicUsize::new(0), count, body: &body, panic: Mutex::new(None) };
+    let shared = Loop::new(count, threads, &body);
     match team() {
         Some(run) => {
             let data = std::ptr::from_ref(&shared).cast_mut().cast();

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::weights::Weights;
+use super::arena::Arena;
 use crate::error::{During, Result};
 use crate::view::Geometry;
 use pressroom_kernels::attention::default_scale;
@@ -17,18 +17,12 @@ pub(super) struct Linear {
 
 impl Linear {
     /// The maps called `names` stacked into one, so that one product computes them all.
-    pub(super) fn load(weights: &mut Weights, names: &[String], bias: bool) -> Result<Self> {
-        let stacked = |weights: &mut Weights, part: &str| -> Result<Tensor> {
-            let mut parts =
-                names.iter().map(|name| weights.take(&format!("{name}.{part}"))).collect::<Result<Vec<_>>>()?;
-            match parts.len() {
-                1 => Ok(parts.remove(0)),
-                _ => Ok(Tensor::f_cat(&parts, 0)?),
-            }
+    pub(super) fn load(weights: &Arena, names: &[String], bias: bool) -> Result<Self> {
+        let stacked = |part: &str| {
+            let parts: Vec<String> = names.iter().map(|name| format!("{name}.{part}")).collect();
+            weights.stacked(&parts)
         };
-        let weight = stacked(weights, "weight")?;
-        let bias = if bias { Some(stacked(weights, "bias")?) } else { None };
-        Ok(Self { weight, bias })
+        Ok(Self { weight: stacked("weight")?, bias: if bias { Some(stacked("bias")?) } else { None } })
     }
 
     /// Weight and bias.
@@ -67,7 +61,7 @@ pub(super) struct Attention {
 }
 
 impl Attention {
-    pub(super) fn load(weights: &mut Weights, layer: usize, geometry: Geometry, bias: bool) -> Result<Self> {
+    pub(super) fn load(weights: &Arena, layer: usize, geometry: Geometry, bias: bool) -> Result<Self> {
         let name = |part: &str| format!("model.layers.{layer}.self_attn.{part}_proj");
         Ok(Self {
             input: Linear::load(weights, &[name("q"), name("k"), name("v")], bias)?,

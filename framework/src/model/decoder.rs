@@ -6,12 +6,13 @@ mod prefill;
 use indicatif::ProgressBar;
 use tch::{Device, Kind, Tensor};
 
+use super::arena::Arena;
 use super::attention::{Attention, Linear, Projected};
 use super::config::LlamaConfig;
 use super::folder::ModelFolder;
 use super::placement::Placement;
 use super::rope::Rotary;
-use super::weights::Weights;
+use super::weights;
 use crate::cache::{KvCache, LayerCache};
 use crate::error::{During, Error, Result};
 use crate::hooks;
@@ -81,17 +82,16 @@ impl Llama {
     pub fn load(folder: &ModelFolder, options: &LoadOptions) -> Result<Self> {
         let config = folder.config().clone();
         let (placement, kind) = (options.placement.clone(), options.kind);
-        let mut weights = Weights::load(folder.path(), &config, &placement, kind, &options.progress)?;
+        let weights = weights::load(folder.path(), &config, &placement, kind, &options.progress)?;
         let geometry = config.geometry();
-        let layers = (0..config.num_hidden_layers)
-            .map(|index| Layer::load(&mut weights, index, &config))
-            .collect::<Result<_>>()?;
-        let embedding = weights.take("model.embed_tokens.weight")?;
+        let layers =
+            (0..config.num_hidden_layers).map(|index| Layer::load(&weights, index, &config)).collect::<Result<_>>()?;
+        let embedding = weights.tensor("model.embed_tokens.weight")?;
         let output = match config.tie_word_embeddings {
             true => embedding.f_to_device(placement.last())?,
-            false => weights.take("lm_head.weight")?,
+            false => weights.tensor("lm_head.weight")?,
         };
-        let norm = weights.take("model.norm.weight")?;
+        let norm = weights.tensor("model.norm.weight")?;
         let places = placement.places().into_iter();
         let rotaries = places.map(|device| Ok((device, Rotary::new(&config, device)?))).collect::<Result<_>>()?;
         Ok(Self { config, geometry, embedding, layers, norm, output, rotaries, kind, placement })
@@ -297,12 +297,12 @@ fn slices(tokens: i64) -> impl Iterator<Item = (i64, i64)> {
 }
 
 impl Layer {
-    fn load(weights: &mut Weights, index: usize, config: &LlamaConfig) -> Result<Self> {
+    fn load(weights: &Arena, index: usize, config: &LlamaConfig) -> Result<Self> {
         let name = |part: &str| format!("model.layers.{index}.{part}");
         Ok(Self {
-            input_norm: weights.take(&name("input_layernorm.weight"))?,
+            input_norm: weights.tensor(&name("input_layernorm.weight"))?,
             attention: Attention::load(weights, index, config.geometry(), config.attention_bias)?,
-            output_norm: weights.take(&name("post_attention_layernorm.weight"))?,
+            output_norm: weights.tensor(&name("post_attention_layernorm.weight"))?,
             gate_up: Linear::load(weights, &[name("mlp.gate_proj"), name("mlp.up_proj")], config.mlp_bias)?,
             down: Linear::load(weights, &[name("mlp.down_proj")], config.mlp_bias)?,
         })

@@ -1,6 +1,7 @@
 //! Llama on libtorch, and the files it is read from.
 
 mod adapter;
+mod arena;
 mod attention;
 mod chat;
 mod config;

@@ -1,13 +1,14 @@
 //! Weights from safetensors files: checked as a whole, then loaded tensor by tensor.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use indicatif::ProgressBar;
 use safetensors::SafeTensors;
 use serde::Deserialize;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
+use super::arena::Arena;
 use super::config::LlamaConfig;
 use super::mapped::MappedFile;
 use super::placement::Placement;
@@ -17,85 +18,74 @@ use crate::tensors;
 /// Problems listed before the rest is counted only.
 const MAX_PROBLEMS: usize = 20;
 
-/// Tensors by their Hugging Face names, each taken once.
-pub(super) struct Weights(HashMap<String, Tensor>);
-
-impl Weights {
-    /// Removes and returns a tensor.
-    pub(super) fn take(&mut self, name: &str) -> Result<Tensor> {
-        self.0.remove(name).ok_or_else(|| Error::input(format!("the weights hold no tensor {name}")))
-    }
-
-    /// Loads the weights of `config` from `folder`, onto the devices of their layers in `kind`.
-    ///
-    /// # Errors
-    /// [`Error::Weights`] with everything missing, unexpected, of the wrong shape or dtype.
-    pub(super) fn load(
-        folder: &Path,
-        config: &LlamaConfig,
-        placement: &Placement,
-        kind: Kind,
-        progress: &ProgressBar,
-    ) -> Result<Self> {
-        let files = weight_files(folder)?;
-        let maps =
-            files.into_iter().map(|path| MappedFile::open(&path).map(|map| (path, map))).collect::<Result<Vec<_>>>()?;
-        let parsed = maps
-            .iter()
-            .map(|(path, map)| match SafeTensors::deserialize(map.bytes()) {
-                Ok(file) => Ok((path, map, file)),
-                Err(error) => Err(Error::file(path, format!("is no intact safetensors file: {error}; fetch it again"))),
-            })
-            .collect::<Result<Vec<_>>>()?;
-        check(folder, config, parsed.iter().map(|(path, _, file)| (*path, file)))?;
-        progress.set_length(
-            parsed.iter().flat_map(|(_, _, file)| file.iter()).map(|(_, view)| view.data().len() as u64).sum(),
-        );
-        let mut loaded = HashMap::new();
-        for (path, map, file) in &parsed {
-            for (name, view) in file.iter() {
+/// Loads the weights of `config` from `folder`, onto the devices of their layers in `kind`; by their Hugging Face names.
+///
+/// # Errors
+/// [`Error::Weights`] with everything missing, unexpected, of the wrong shape or dtype.
+pub(super) fn load(
+    folder: &Path,
+    config: &LlamaConfig,
+    placement: &Placement,
+    kind: Kind,
+    progress: &ProgressBar,
+) -> Result<Arena> {
+    let files = weight_files(folder)?;
+    let maps =
+        files.into_iter().map(|path| MappedFile::open(&path).map(|map| (path, map))).collect::<Result<Vec<_>>>()?;
+    let parsed = maps
+        .iter()
+        .map(|(path, map)| match SafeTensors::deserialize(map.bytes()) {
+            Ok(file) => Ok((path, map, file)),
+            Err(error) => Err(Error::file(path, format!("is no intact safetensors file: {error}; fetch it again"))),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    check(folder, config, parsed.iter().map(|(path, _, file)| (*path, file)))?;
+    progress
+        .set_length(parsed.iter().flat_map(|(_, _, file)| file.iter()).map(|(_, view)| view.data().len() as u64).sum());
+    let arena = Arena::new(expected(config), placement, kind)?;
+    for (path, map, file) in &parsed {
+        for (name, view) in file.iter() {
+            if let Some(mut room) = arena.find(name)? {
                 let stored = tensors::kind_of(view.dtype())
                     .ok_or_else(|| Error::file(path, format!("{name} has dtype {:?}", view.dtype())))?;
-                let tensor = tensors::from_bytes(view.data(), view.shape(), stored, Device::Cpu)?;
-                loaded.insert(name.to_owned(), tensor.f_to_device(placement.tensor(name))?.f_to_kind(kind)?);
-                map.release(view.data());
-                progress.inc(view.data().len() as u64);
+                room.f_copy_(&tensors::from_bytes(view.data(), view.shape(), stored, Device::Cpu)?)?;
             }
+            map.release(view.data());
+            progress.inc(view.data().len() as u64);
         }
-        progress.finish_and_clear();
-        Ok(Self(loaded))
     }
+    progress.finish_and_clear();
+    Ok(arena)
 }
 
-/// Name and shape of every tensor that the configuration calls for.
-fn expected(config: &LlamaConfig) -> BTreeMap<String, Vec<i64>> {
+/// Name and shape of every tensor that the configuration calls for, in the order in which tokens meet them; what is
+/// stacked into one matrix lies together.
+fn expected(config: &LlamaConfig) -> Vec<(String, Vec<i64>)> {
     let hidden = config.hidden_size;
     let (query, key) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
-    let mut tensors = BTreeMap::from([
-        ("model.embed_tokens.weight".to_owned(), vec![config.vocab_size, hidden]),
-        ("model.norm.weight".to_owned(), vec![hidden]),
-    ]);
-    if !config.tie_word_embeddings {
-        tensors.insert("lm_head.weight".into(), vec![config.vocab_size, hidden]);
-    }
+    let mut tensors = vec![("model.embed_tokens.weight".to_owned(), vec![config.vocab_size, hidden])];
     for layer in 0..config.num_hidden_layers {
-        let mut projection = |block: &str, name: &str, rows: i64, columns: i64, bias: bool| {
-            let name = format!("model.layers.{layer}.{block}.{name}_proj");
-            tensors.insert(format!("{name}.weight"), vec![rows, columns]);
+        let name = |part: &str| format!("model.layers.{layer}.{part}");
+        // Projections that are stacked, with their rows.
+        let mut stack = |block: &str, parts: &[(&str, i64)], columns: i64, bias: bool| {
+            let own = |part: &str, what: &str| name(&format!("{block}.{part}_proj.{what}"));
+            tensors.extend(parts.iter().map(|&(part, rows)| (own(part, "weight"), vec![rows, columns])));
             if bias {
-                tensors.insert(format!("{name}.bias"), vec![rows]);
+                tensors.extend(parts.iter().map(|&(part, rows)| (own(part, "bias"), vec![rows])));
             }
         };
-        projection("self_attn", "q", query, hidden, config.attention_bias);
-        projection("self_attn", "k", key, hidden, config.attention_bias);
-        projection("self_attn", "v", key, hidden, config.attention_bias);
-        projection("self_attn", "o", hidden, query, config.attention_bias);
-        projection("mlp", "gate", config.intermediate_size, hidden, config.mlp_bias);
-        projection("mlp", "up", config.intermediate_size, hidden, config.mlp_bias);
-        projection("mlp", "down", hidden, config.intermediate_size, config.mlp_bias);
+        stack("self_attn", &[("q", query), ("k", key), ("v", key)], hidden, config.attention_bias);
+        stack("self_attn", &[("o", hidden)], query, config.attention_bias);
+        let inner = config.intermediate_size;
+        stack("mlp", &[("gate", inner), ("up", inner)], hidden, config.mlp_bias);
+        stack("mlp", &[("down", hidden)], inner, config.mlp_bias);
         for norm in ["input_layernorm", "post_attention_layernorm"] {
-            tensors.insert(format!("model.layers.{layer}.{norm}.weight"), vec![hidden]);
+            tensors.push((name(&format!("{norm}.weight")), vec![hidden]));
         }
+    }
+    tensors.push(("model.norm.weight".to_owned(), vec![hidden]));
+    if !config.tie_word_embeddings {
+        tensors.push(("lm_head.weight".into(), vec![config.vocab_size, hidden]));
     }
     tensors
 }
@@ -111,7 +101,7 @@ fn check<'a>(
     config: &LlamaConfig,
     files: impl Iterator<Item = (&'a PathBuf, &'a SafeTensors<'a>)>,
 ) -> Result<()> {
-    let mut expected = expected(config);
+    let mut expected: BTreeMap<_, _> = expected(config).into_iter().collect();
     let mut problems = Vec::new();
     for (path, file) in files {
         for (name, view) in file.iter() {

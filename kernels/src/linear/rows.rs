@@ -15,7 +15,7 @@ const ROWS: usize = 4;
 const AHEAD: usize = 8192;
 
 /// Bytes of weights that a thread takes at a time: enough to stream, few enough to share evenly.
-const TASK_BYTES: usize = 64 << 10;
+const TASK_BYTES: usize = 32 << 10;
 
 /// `None` where no kernel knows the dtypes.
 pub(super) fn product(

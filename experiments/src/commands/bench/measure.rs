@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::cli::{BenchArgs, BenchLayout};
 use crate::engine::Engine;
 
+/// Times that memory is read each time its speed is asked for.
+const PROBES: usize = 3;
+
 /// Seconds of several rounds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Times {
@@ -24,7 +27,7 @@ pub struct Times {
 }
 
 impl Times {
-    fn of(seconds: &[f64]) -> Self {
+    pub fn of(seconds: &[f64]) -> Self {
         let mut seconds = seconds.to_vec();
         seconds.sort_by(f64::total_cmp);
         let pick = |index: usize| seconds.get(index).copied().unwrap_or(f64::NAN);
@@ -48,6 +51,8 @@ pub struct Decoded {
     pub step_s: Times,
     /// The token that follows the context and one token more.
     pub first_token: i64,
+    /// Bytes a second at which memory was read in turns with the steps, the median.
+    pub bandwidth: f64,
 }
 
 /// Token ids to measure with. Any will do, the arithmetic is the same: multiples of a prime spread over the vocabulary.
@@ -83,8 +88,10 @@ pub fn decode(engine: &Engine, prefilled: &[Prefilled], batch: usize, args: &Ben
     let options = DecodeOptions { max_new_tokens: args.new_tokens + 1, eos_token_ids: vec![] };
     let mut seconds = vec![Vec::new(); prefilled.len()];
     let mut first = vec![0; prefilled.len()];
+    let mut bandwidths = vec![Vec::new(); prefilled.len()];
     for _ in 0..args.rounds {
         for (index, Prefilled { context, .. }) in prefilled.iter().enumerate() {
+            bandwidths[index].push(probe::read_bandwidth_of(engine.model.device(), PROBES)?);
             let position = context.cache.position() as usize;
             let next = made_up_ids(position + 1, engine.model.config().vocab_size).split_off(position);
             let asked = vec![Asked { context, question: &next }; batch];
@@ -99,8 +106,13 @@ pub fn decode(engine: &Engine, prefilled: &[Prefilled], batch: usize, args: &Ben
             first[index] = answers.first().and_then(|answer| answer.token_ids.first()).copied().unwrap_or_default();
         }
     }
-    let decoded = seconds.iter().zip(first);
-    Ok(decoded.map(|(seconds, first_token)| Decoded { step_s: Times::of(seconds), first_token }).collect())
+    let decoded = seconds.iter().zip(first).zip(&bandwidths);
+    let all = decoded.map(|((seconds, first_token), bandwidths)| Decoded {
+        step_s: Times::of(seconds),
+        first_token,
+        bandwidth: Times::of(bandwidths).median,
+    });
+    Ok(all.collect())
 }
 
 /// One token after a context.

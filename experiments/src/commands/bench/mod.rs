@@ -5,7 +5,6 @@ mod memory;
 
 use anyhow::Result;
 use pressroom_kernels::dispatch::Choice;
-use pressroom_kernels::probe;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
@@ -33,7 +32,7 @@ struct Row {
     cache_bytes: usize,
     /// Weights and caches read for one decoding step.
     step_bytes: u64,
-    /// `step_bytes` a second over the bandwidth measured in the same run.
+    /// `step_bytes` a second over the bandwidth that was measured in turns with the steps.
     bandwidth_share: f64,
     /// What follows the context and one token more.
     #[serde(default)]
@@ -55,6 +54,7 @@ pub(super) struct Report {
     dtype: String,
     threads: i32,
     kernels: String,
+    /// The median of those that took turns with decoding; a row's share is of its own.
     read_bandwidth_bytes_per_s: f64,
     /// The most that was resident while the model was loaded, where the system tells.
     load_peak_bytes: Option<u64>,
@@ -83,9 +83,8 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         Choice::Kernels(_) => "CUDA",
         _ => "reference",
     };
-    let bandwidth = probe::read_bandwidth_of(device, args.rounds.max(3))?;
     let weights = u64::try_from(engine.model.config().parameters())? * engine.model.kind().elt_size_in_bytes() as u64;
-    let (mut rows, mut held) = (Vec::new(), Vec::new());
+    let (mut rows, mut held, mut bandwidths) = (Vec::new(), Vec::new(), Vec::new());
     for &context_tokens in &args.context {
         if let (Some(&layout), Some(program)) = (args.layout.first(), program) {
             held.extend(hold(&engine, (context_tokens, layout), program, weights)?);
@@ -95,6 +94,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
             for (prefilled, decoded) in prefilled.iter().zip(decode(&engine, &prefilled, batch, args)?) {
                 let cache_bytes = prefilled.context.cache.bytes();
                 let step_bytes = weights + (batch * cache_bytes) as u64;
+                bandwidths.push(decoded.bandwidth);
                 rows.push(Row {
                     context_tokens,
                     layout: prefilled.layout,
@@ -104,7 +104,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
                     decode_tokens_per_s: batch as f64 / decoded.step_s.median,
                     cache_bytes,
                     step_bytes,
-                    bandwidth_share: step_bytes as f64 / decoded.step_s.median / bandwidth,
+                    bandwidth_share: step_bytes as f64 / decoded.step_s.median / decoded.bandwidth,
                     first_token: decoded.first_token,
                 });
             }
@@ -115,7 +115,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         dtype: format!("{:?}", engine.model.kind()),
         threads: tch::get_num_threads(),
         kernels: kernels.to_owned(),
-        read_bandwidth_bytes_per_s: bandwidth,
+        read_bandwidth_bytes_per_s: Times::of(&bandwidths).median,
         load_peak_bytes,
         memory: held,
         rows,
@@ -168,7 +168,7 @@ pub(super) fn text(report: &Report) -> String {
     let header =
         ["context", "layout", "batch", "cache", "prefill s", "tokens/s", "decode tokens/s", "read", "of bandwidth"];
     format!(
-        "{} in {}, {} threads, {} kernels; memory is read at {:.1} GB/s\n\n{}{}{}",
+        "{} in {}, {} threads, {} kernels; in turns with decoding, memory is read at {:.1} GB/s\n\n{}{}{}",
         report.model,
         report.dtype,
         report.threads,
