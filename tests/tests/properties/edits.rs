@@ -89,7 +89,6 @@ fn edited_caches_attend_as_masked_dense_attention_does() {
     let context = tokens_of(40);
     for toml in [
         "name = 'knorm'\ncompression_ratio = [0.25, 0.5, 0.75]",
-        "name = 'pyramidkv'\nwindow_size = 2\nbeta = 4\ncompression_ratio = 0.5",
         "name = 'simlayerkv'\nlazy_threshold = 0.3\nn_recent = 8",
         "name = 'merging'\npress.name = 'knorm'\ncompression_ratio = 0.5",
         "name = 'think'\nkey_channel_compression_ratio = 0.5",
