@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What kvpress's presses and ours take of a layer, side by side on the same tensors, as the table of docs/presses.md.
 
-usage: press_costs.py PRESSROOM [--tokens N] [--threads N] [--rounds N] [--shape NAME] [--press NAME ..]
+usage: press_costs.py PRESSROOM [--tokens N] [--threads N] [--rounds N] [--shape NAME ..] [--press NAME ..] [--rows FILE] [--minutes N]
 
 Runs under the Python environment of kvpress (scripts/peers.py makes it) and asks the program PRESSROOM. Both load the
 same model of one layer with random weights and read the same tokens; presses with side data read the same files. They
@@ -9,14 +9,23 @@ take turns, press by press and round by round; the table shows medians, with the
 
 A time goes from what the model computes anyhow (its forward pass without attention weights) to the compressed cache.
 A press that decides on the whole context is timed as its replays and decision; one of the decoding phase as what it
-does after one new token, of 4,097 then keeping 2,048. Where heads keep different numbers, kvpress notes what is evicted
-and goes on storing it; ours copies what is kept: the table says how much of our time that is.
+does after one new token, of 4,097 then keeping 2,048.
+
+Where heads keep different numbers, kvpress evicts nothing while its press runs: it notes positions, and its patched
+attention overwrites the keys there with made-up ones before every later pass. Ours has copied what is kept to a cache
+of its own by then. So that both have evicted when the time ends, the first of these overwritings is added to kvpress's
+time, one new token's; the table gives the press alone too, and the factor without it.
+
+With `--rows` finished rows are kept in a file, and a run measures only what is missing there, or anew what `--press`
+names; with `--minutes` it ends when these are over, for machines that are lent by the turn. The table is printed when
+no row is missing.
 """
 
 import argparse
 import contextlib
 import json
 import logging
+import math
 import os
 import statistics
 import subprocess
@@ -24,6 +33,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ["TQDM_DISABLE"] = os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = os.environ["HF_HUB_OFFLINE"] = "1"
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
@@ -31,6 +41,7 @@ sys.path.insert(0, str(GOLDEN))
 
 import kvpress  # noqa: E402
 import torch  # noqa: E402
+from kvpress.attention_patch import attention_patch  # noqa: E402
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 SHIPPED = kvpress.NonCausalAttnPress.non_causal_chunked_attn
@@ -54,8 +65,6 @@ LAYER, CONTEXT, STEP = "layer", "context", "step"
 KNORM, STEPWISE = {"name": "knorm"}, {"base_press": {"name": "knorm"}, "compression_interval": 1}
 DECODING = {"name": "decoding", **STEPWISE, "target_size": 2048}
 MEDIAN = "that of knorm's scores"
-# What kvpress notes as evicted and goes on storing.
-NOTED = {"adakv", "critical_adakv", "lukv", "duo_attention", "dms", "fastkvzip"}
 # Press, parameters, what is timed, whether it takes a ratio. Wrappers wrap the cheapest scorer, so as to be seen.
 CASES = [
     *((name, {}, LAYER, True) for name in (
@@ -157,13 +166,32 @@ class Theirs:
         return press, data
 
     def seconds(self, press, kind):
+        """Seconds of the press, and of the first overwriting of evicted keys if that is how it evicts."""
+        module = self.model.model.layers[0].self_attn if kind == CONTEXT else self.layer.module
+        seconds = self.press_seconds(press, kind)
+        return seconds, self.overwriting(module) if getattr(module, "masked_key_indices", None) else None
+
+    def overwriting(self, module):
+        """What the patched attention does before it attends from one new token."""
+        overwrite = attention_patch(lambda *_, **__: None)
+        config = self.model.config
+        query = torch.randn(1, config.num_attention_heads, 1, module.head_dim)
+        keys = torch.cat([self.layer.keys, self.layer.keys[:, :, :1]], dim=2)
+        for _ in range(2):  # as above
+            start = time.perf_counter()
+            overwrite(module, query, keys, None, None, 0.0)
+            seconds = time.perf_counter() - start
+        return seconds
+
+    def press_seconds(self, press, kind):
         self.model.set_attn_implementation("sdpa")
         if isinstance(press, kvpress.FinchPress):
             press.window_size = QUESTION
         if isinstance(press, kvpress.ObservedAttentionPress):
             return self.observed(press)
         if kind == CONTEXT:
-            return self.prefill(press) - self.prefill(None)
+            without = self.prefill(None)
+            return self.prefill(press) - without
         with press(self.model):
             seconds = (self.step if kind == STEP else self.layer).seconds(press)
             start = time.perf_counter()
@@ -201,8 +229,7 @@ class Ours:
         command += ["--rounds", "1", "--question-tokens", str(QUESTION)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def taken(self, name, params, ratio, data):
-        """Seconds, and how many of them storing what is kept took, if that was measured."""
+    def seconds(self, name, params, ratio, data):
         entries = {"name": name, **params} | ({"compression_ratio": ratio} if ratio else {})
         if data:
             entries["side_data"] = str(data)
@@ -215,7 +242,7 @@ class Ours:
         answer = self.process.stdout.readline()
         if not answer:
             sys.exit(f"press_costs: {name}: pressroom stopped")
-        return json.loads(answer)[0].values()
+        return json.loads(answer)[0]
 
     def close(self):
         self.process.stdin.close()
@@ -231,8 +258,6 @@ def toml(value) -> str:
 
 
 def shown(seconds) -> str:
-    if None in seconds:
-        return ""
     median, low, high = (1000 * value for value in (statistics.median(seconds), min(seconds), max(seconds)))
     digits = 0 if median >= 100 else 1 if median >= 10 else 2
     return f"{median:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
@@ -250,33 +275,56 @@ def title(name, params) -> str:
     return name
 
 
+class Row(NamedTuple):
+    """Seconds, round by round."""
+
+    shape: str
+    press: str
+    theirs: list
+    overwriting: list
+    ours: list
+
+    def medians(self):
+        return [statistics.median(seconds) if seconds else 0 for seconds in self[2:]]
+
+    def cells(self):
+        theirs, overwriting, ours = self.medians()
+        if not overwriting:
+            return shown(self.theirs), shown(self.ours), f"{theirs / ours:.1f}", ""
+        both = f"{shown(self.theirs)} + {shown(self.overwriting)}"
+        return both, shown(self.ours), f"{(theirs + overwriting) / ours:.1f}", f"{theirs / ours:.1f}"
+
+    def made_up_for(self):
+        """Passes through the model after which kvpress has spent as much as ours; one where it does at once."""
+        theirs, overwriting, ours = self.medians()
+        return max(1, math.ceil((ours - theirs) / overwriting)) if overwriting else 1
+
+
 @torch.no_grad()
-def measure(shape, options):
-    """Rows of the table of one shape: press, their seconds, our seconds, those of them that storing took."""
+def measure(shape, cases, options):
+    """Rows of the table of one shape."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "random"
         torch.manual_seed(0)
         LlamaForCausalLM(LlamaConfig(**BASE, **SHAPES[shape], tie_word_embeddings=True)).save_pretrained(folder)
         theirs = Theirs(folder, options.tokens)
         ours = Ours(options.program, folder, options.tokens, options.threads)
-        for name, params, kind, takes_ratio in CASES:
-            if options.press and name not in options.press:
-                continue
+        for name, params, kind, takes_ratio in cases:
             ratio = RATIO if takes_ratio else None
+            row = Row(shape, title(name, params), [], [], [])
             if MEDIAN in params.values():
                 params = {**params, "threshold": -theirs.layer.keys.norm(dim=-1).median().item()}
             press, data = theirs.press(name, params, ratio)
-            times = [], [], []
             for turn in range(1 + (options.rounds if kind != CONTEXT else min(options.rounds, 3))):
-                taken = []
-                for measured in (lambda: [theirs.seconds(press, kind)], lambda: ours.taken(name, params, ratio, data)):
-                    time.sleep(REST)
-                    taken += measured()
-                if turn:  # the first is a rehearsal
-                    for seconds, known in zip(taken, times):
+                time.sleep(REST)
+                seconds, overwriting = theirs.seconds(press, kind)
+                time.sleep(REST)
+                taken = seconds, overwriting, ours.seconds(name, params, ratio, data)
+                for known, seconds in zip(row[2:], taken):
+                    if turn and seconds is not None:  # the first is a rehearsal
                         known.append(seconds)
-            print(f"{shape} {title(name, params)}:", *map(shown, times), file=sys.stderr, flush=True)
-            yield title(name, params), *times
+            print(shape, row.press, *row.cells(), file=sys.stderr, flush=True)
+            yield row
         ours.close()
 
 
@@ -286,33 +334,62 @@ def main():
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--shape", nargs="+", default=list(SHAPES))
-    parser.add_argument("--press", nargs="+")
+    parser.add_argument("--shape", nargs="+", default=list(SHAPES), choices=SHAPES)
+    parser.add_argument("--press", nargs="+", default=[])
+    parser.add_argument("--rows", type=Path)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     logging.disable(logging.WARNING)
-    tables = {shape: dict((name, times) for name, *times in measure(shape, options)) for shape in options.shape}
+    end = time.monotonic() + 60 * options.minutes
+    known = options.rows.read_text().splitlines() if options.rows and options.rows.exists() else []
+    rows = {row[:2]: row for row in (Row(*json.loads(line)) for line in known)}
+    for shape in options.shape:
+        asked = [case for case in CASES if case[0] in options.press]
+        missing = [case for case in CASES if (shape, title(*case[:2])) not in rows]
+        with contextlib.redirect_stdout(sys.stderr):  # kvpress tells what it loads
+            for row in measure(shape, asked or missing, options) if asked or missing else ():
+                rows[row[:2]] = row
+                if options.rows:
+                    options.rows.write_text("".join(json.dumps(row) + "\n" for row in rows.values()))
+                if time.monotonic() > end:
+                    sys.exit("press_costs: the minutes are over")
+    presses = [title(*case[:2]) for case in CASES]
+    if not options.rows and options.press:
+        presses = [title(*case[:2]) for case in CASES if case[0] in options.press]
+    missing = [f"{press} ({shape})" for shape in options.shape for press in presses if (shape, press) not in rows]
+    if missing:
+        sys.exit(f"press_costs: not measured yet: {', '.join(missing)}")
+    print_table(rows, presses, options)
+
+
+def print_table(rows, presses, options):
+    rounds = sorted({len(row.ours) for row in rows.values()})
     print(
         f"Milliseconds that a press takes of a layer with {options.tokens:,} tokens, in float32 with {options.threads}"
         " threads on the same\ntensors, beside kvpress 0.5.5: medians of rounds in which the two"
-        " take turns, with the fastest and the slowest.\nPrinted by `make press-costs`. A time goes from what the model"
-        " computes anyhow (no attention weights) to the\ncompressed cache. A press of whole contexts is timed as its"
-        " replays and decision, one of the decoding phase as what it does\nafter one new token of 4,097, to keep 2,048."
-        f" Ratios are {RATIO}; wrappers are around `knorm`. Processor: {processor()}.\n\nWhere heads keep different"
-        " numbers, kvpress notes what is evicted and goes on storing it; ours copies what is kept to a cache of\nits own,"
-        " and the last column says how many times as fast deciding alone is.\n"
+        f" take turns ({rounds[-1]}, fewer for what is slow,\nat least {rounds[0]}), with the fastest and the slowest."
+        " Printed by `make press-costs`. A time goes from what the model\ncomputes anyhow (no attention weights) to the"
+        " compressed cache. A press of whole contexts is timed as its replays and\ndecision, one of the decoding phase"
+        " as what it does after one new token of 4,097, to keep 2,048."
+        f" Ratios are {RATIO}; wrappers are\naround `knorm`. Processor: {processor()}.\n\nWhere heads keep different"
+        " numbers, kvpress evicts nothing while its press runs: it notes positions, and overwrites the keys\nthere"
+        " with made-up ones before each later pass through the model. Ours has copied what is kept to a cache of its"
+        " own by\nthen. So kvpress's time is given as the press alone + the first overwriting, for one new token; the"
+        " factor counts both,\nand the last column counts the press alone against all of ours.\n"
     )
-    print("| press |" + "".join(f" {shape}: kvpress | ours | times as fast | without storing |" for shape in tables))
-    print("|---|" + "---:|---:|---:|---:|" * len(tables))
-    for name in next(iter(tables.values())):
-        cells = []
-        for rows in tables.values():
-            theirs, ours, storing = rows[name]
-            factors = [statistics.median(theirs) / statistics.median(ours)]
-            if name in NOTED:
-                factors.append(statistics.median(theirs) / (statistics.median(ours) - statistics.median(storing)))
-            cells += [shown(theirs), shown(ours), *(f"{factor:.1f}" for factor in factors), *[""] * (2 - len(factors))]
-        print(f"| `{name}` | " + " | ".join(cells) + " |")
+    for row in rows.values():
+        if row.made_up_for() > 1:
+            print(
+                f"`{row.press}` of {row.shape} copies more than kvpress overwrites once; kvpress has spent as much after"
+                f" {row.made_up_for()} new tokens.\n"
+            )
+    heads = "kvpress | ours | times as fast | press alone"
+    print("| press |" + "".join(f" {shape}: {heads} |" for shape in options.shape))
+    print("|---|" + "---:|---:|---:|---:|" * len(options.shape))
+    for press in presses:
+        cells = [cell for shape in options.shape for cell in rows[shape, press].cells()]
+        print(f"| `{press}` | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

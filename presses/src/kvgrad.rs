@@ -21,7 +21,8 @@ pressroom::press! {
     /// squares of the last hidden states; infinite for the first `n_sink` tokens
     ///
     /// # Paper
-    /// KVgrad, 2026, <https://openreview.net/forum?id=cg1wTCJjjk>
+    /// The one that kvpress names for its `KVgradPress`, 2026, <https://openreview.net/forum?id=cg1wTCJjjk>; written
+    /// after that press and its description, <https://github.com/NVIDIA/kvpress/pull/279>
     "kvgrad" Context KvGrad {
         /// Whether every layer has the same budget, shared by its heads alone.
         layerwise: bool = false, Range::ANY;

@@ -23,8 +23,8 @@ pressroom::press! {
     ///
     /// # Paper
     /// Liu et al., "Scissorhands: Exploiting the Persistence of Importance Hypothesis for LLM KV Cache Compression at
-    /// Test Time", 2023, <https://arxiv.org/abs/2305.17118>; others count alike
-    /// (<https://github.com/AnswerDotAI/cold-compress>) with the same windows (<https://github.com/guozhiyu/vatp>)
+    /// Test Time", 2023, <https://arxiv.org/abs/2305.17118>; written after two implementations by others, which count so
+    /// (<https://github.com/AnswerDotAI/cold-compress>) with these windows (<https://github.com/guozhiyu/vatp>)
     "scissorhands" Scorer Scissorhands {
         /// Tokens at the end of the context whose attention is counted.
         history_window: usize = 400, Range::closed(1.0, 1e9);

@@ -16,14 +16,13 @@ use pressroom::press::{
 };
 use pressroom::spec::Spec;
 use pressroom::view::LayerView;
-use serde::Serialize;
 use tch::Tensor;
 
 use super::print;
 use crate::cli::PressCostArgs;
 use crate::commands::bench::made_up_ids;
 
-/// Answers every pipeline of standard input, a line of TOML each, with a line of JSON: what each round took.
+/// Answers every pipeline of standard input, a line of TOML each, with a line of JSON: the seconds that each round took.
 ///
 /// # Errors
 /// The model cannot be loaded; a line is no pipeline, or its press fails.
@@ -47,18 +46,10 @@ pub fn cost(registry: &Registry, args: &PressCostArgs) -> Result<()> {
         let session = sessions(&presses, &[], bench.facts.geometry.layers)?.pop();
         let pipeline = session.context("a line without a press")?.pipeline;
         pipeline.prepare(&bench.facts)?;
-        let rounds = (0..args.rounds).map(|_| bench.taken(&pipeline));
+        let rounds = (0..args.rounds).map(|_| bench.seconds(&pipeline));
         print(&(serde_json::to_string(&rounds.collect::<Result<Vec<_>>>()?)? + "\n"))?;
     }
     Ok(())
-}
-
-/// What a pipeline took, in seconds.
-#[derive(Serialize)]
-struct Taken {
-    seconds: f64,
-    /// Of these, for copying what is kept to a cache of its own; `None` where it was not measured.
-    storing: Option<f64>,
 }
 
 /// A context of which the first layer's projections are there.
@@ -71,13 +62,13 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// What a pipeline takes: of one layer from what the model has projected anyhow to the compressed cache; of a press
-    /// that decides over whole contexts what it does beside the prefill; of one of the decoding phase what it does
-    /// after one new token. But for those of whole contexts it runs twice, and the second time counts: the first wakes
-    /// the threads.
-    fn taken(&self, pipeline: &Pipeline) -> Result<Taken> {
+    /// Seconds that a pipeline takes: of one layer from what the model has projected anyhow to the compressed cache; of
+    /// a press that decides over whole contexts what it does beside the prefill; of one of the decoding phase what it
+    /// does after one new token. But for those of whole contexts it runs twice, and the second time counts: the first
+    /// wakes the threads.
+    fn seconds(&self, pipeline: &Pipeline) -> Result<f64> {
         if let Some(stage) = pipeline.context() {
-            return self.context_taken(stage);
+            return self.context_seconds(stage);
         }
         let _guard = tch::no_grad_guard();
         self.compress(pipeline)?;
@@ -86,13 +77,9 @@ impl Bench<'_> {
         let seconds = start.elapsed().as_secs_f64();
         if pipeline.decoding().is_some() && compressed.achieved_ratio(self.ids.len()) == 0.0 {
             self.step_seconds(&compressed)?;
-            return Ok(Taken { seconds: self.step_seconds(&compressed)?, storing: None });
+            return self.step_seconds(&compressed);
         }
-        let view = self.view(pipeline)?;
-        let selection = pipeline.select(&view)?;
-        let start = Instant::now();
-        let _stored = view.compress(&selection)?;
-        Ok(Taken { seconds, storing: Some(start.elapsed().as_secs_f64()) })
+        Ok(seconds)
     }
 
     fn view(&self, pipeline: &Pipeline) -> Result<LayerView<'_>> {
@@ -106,7 +93,7 @@ impl Bench<'_> {
         Ok(session.finish(1)?)
     }
 
-    fn context_taken(&self, stage: &ContextStage) -> Result<Taken> {
+    fn context_seconds(&self, stage: &ContextStage) -> Result<f64> {
         let mut prefill = Observed { stage, layers: vec![], observed: vec![], end: 0, seconds: 0.0 };
         self.model.prefill(self.ids, 0, &mut [&mut prefill])?.remove(0)?;
         let Observed { layers, observed, end, seconds, .. } = prefill;
@@ -119,13 +106,10 @@ impl Bench<'_> {
         let start = Instant::now();
         let scores = stage.press.score(&mut context)?;
         let selections = stage.press.select(&scores, &stage.budgets)?;
-        let deciding = start.elapsed().as_secs_f64();
-        let start = Instant::now();
         for (layer, selection) in cache.layers().iter().zip(&selections) {
             layer.select(selection)?;
         }
-        let storing = start.elapsed().as_secs_f64();
-        Ok(Taken { seconds: seconds + deciding + storing, storing: Some(storing) })
+        Ok(seconds + start.elapsed().as_secs_f64())
     }
 
     fn step_seconds(&self, compressed: &Compressed) -> Result<f64> {
