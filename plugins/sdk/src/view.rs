@@ -219,5 +219,5 @@ impl<'a> View<'a> {
     reason = "an author's mistake; the panic is caught on the way out and told as the press's error"
 )]
 fn done_without(what: &str) -> ! {
-    panic!("reads {what} that its needs do without")
+    std::panic::panic_any(format!("reads {what} that its needs do without"))
 }
