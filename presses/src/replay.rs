@@ -178,7 +178,7 @@ impl StepHook for Reader {
 
 /// One over the length of each hidden state, `[n, hidden]` to float32 `[n]`. A hidden state of zeros reads everything
 /// alike, whatever it is divided by: by one.
-fn inverse_norms(hidden_states: &Tensor) -> Result<Tensor> {
+pub(crate) fn inverse_norms(hidden_states: &Tensor) -> Result<Tensor> {
     let norms = hidden_states.f_linalg_norm(2.0, [-1i64].as_slice(), false, Kind::Float)?;
     Ok(norms.f_masked_fill(&norms.f_eq(0.0)?, 1.0)?.f_reciprocal()?)
 }

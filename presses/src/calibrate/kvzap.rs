@@ -5,11 +5,12 @@ use std::path::Path;
 use pressroom::press::{ModelFacts, Needs, Span};
 use pressroom::view::LayerView;
 use pressroom::{Error, Result, error::During, random, tensors};
+use pressroom_kernels::received::Summary;
 use tch::{Device, Kind, Tensor};
 
 use super::{Calibration, Text, look_at, mlp, nothing_learned};
 use crate::kvzap::{CONFIG, SurrogateConfig, WEIGHTS};
-use crate::replay::REPEAT;
+use crate::replay::{self, REPEAT};
 
 /// Hidden units of the `mlp` surrogate.
 const HIDDEN: i64 = 512;
@@ -116,20 +117,13 @@ impl Calibration for KvZapCalibration {
 
 /// KVzip+ scores of the tokens `start..start + read`, `[kv_heads, read]`, by as many tokens at the end that repeat them.
 fn plus_scores(view: &LayerView<'_>, start: i64, read: i64) -> Result<Tensor> {
-    let geometry = view.geometry();
-    let (kv_heads, group, channels) = (geometry.kv_heads, geometry.group(), geometry.head_dim);
-    let weights = view.attention_within(view.context_end() - read..view.context_end())?.f_squeeze_dim(0)?;
     let hidden = view.hidden_states()?.f_select(0, 0)?;
-    let norms = hidden.f_linalg_norm(2.0, [-1i64].as_slice(), false, Kind::Float)?;
-    let norms = norms.f_narrow(0, norms.size()[0] - read, read)?.f_unsqueeze(-1)?;
-    let received = weights.f_narrow(3, start, read)?.f_div(&norms)?.f_amax([2i64].as_slice(), false)?;
-    // ||W v||^2 = v (W^T W) v, without the products as wide as the model.
-    let output = view.output_projection()?.f_to_kind(Kind::Float)?.f_view([-1, kv_heads, group, channels])?;
-    let output = output.f_permute([1, 2, 0, 3])?;
-    let gram = output.f_transpose(2, 3)?.f_matmul(&output).during("the output projection", &[&output])?;
-    let values = view.values().f_select(0, 0)?.f_narrow(1, start, read)?.f_to_kind(Kind::Float)?.f_unsqueeze(1)?;
-    let squares = values.f_matmul(&gram)?.f_mul(&values)?.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)?;
-    let written = squares.f_clamp_min(0.0)?.f_sqrt()?;
+    let factors = replay::inverse_norms(&hidden.f_narrow(0, hidden.size()[0] - read, read)?)?;
+    let queries = view.rotated_queries(Span::Last(read as usize))?.f_squeeze_dim(0)?;
+    let most = replay::read(&queries, &view.keys().f_squeeze_dim(0)?, Summary::Most(Some(&factors)))?;
+    let received = most.f_narrow(2, start, read)?;
+    let values = view.values().f_select(0, 0)?.f_narrow(1, start, read)?;
+    let written = replay::written(&values, view.output_projection()?, view.geometry())?;
     // Zero has no logarithm.
     Ok(received.f_mul(&written)?.f_amax([1i64].as_slice(), false)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?)
 }
